@@ -1,0 +1,59 @@
+# The README's two commands are `make demo` and `make test`. Each makes its own environment in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types imports unit asan format clean
+.DEFAULT_GOAL := test
+
+# Remade when the project's dependencies, build logic or native sources change.
+NATIVE := $(wildcard CMakeLists.txt csrc/* kernels/cpu/*)
+
+$(BIN)/python:
+	@echo "== making the environment in $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml $(NATIVE) | $(BIN)/python
+	@echo "== installing torch, then cvperf with its tools (native build: under 2 minutes)"
+	$(BIN)/pip install --quiet 'torch>=2.10' 'torchvision>=0.25'
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/cvperf bench demo
+
+test: lint types imports unit asan
+	@echo "== PASSED: lint, types, import contracts, tests, tests under AddressSanitizer"
+
+lint: $(STAMP)
+	@echo "== lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.cpp' '*.hpp')
+
+types: $(STAMP)
+	@echo "== types"
+	@$(BIN)/mypy
+
+imports: $(STAMP)
+	@echo "== import contracts"
+	@$(BIN)/lint-imports
+
+unit: $(STAMP)
+	@echo "== tests"
+	@$(BIN)/python -m pytest
+
+# The same ops under AddressSanitizer on random input, and the AVX-512 sources on an AVX2 machine:
+# a second build with 64-byte vectors emulated.
+asan: $(STAMP)
+	@echo "== tests under AddressSanitizer"
+	@tests/asan/run $(BIN)/python
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/clang-format -i $$(git ls-files '*.cpp' '*.hpp')
+
+clean:
+	rm -rf $(VENV) build report cvperf/_C*.so

@@ -1,0 +1,29 @@
+// What every binding file shares. Pointers cross as integers: the module sees no tensor type and links no
+// libtorch, so one binary serves every torch release. cvperf/backends/cpu.py has checked dtype, shape and
+// layout before a pointer gets here.
+#pragma once
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+
+#include "dtype.hpp"
+#include "isa.hpp"
+
+namespace py = pybind11;
+
+namespace cvperf {
+
+using Pointer = std::uintptr_t;
+
+template <class T>
+T* as(Pointer address) {
+  return reinterpret_cast<T*>(address);
+}
+
+void bind_nms(py::module_& m);
+void bind_roi_align(py::module_& m);
+void bind_conv2d(py::module_& m);
+void bind_int8_gemm(py::module_& m);
+
+}  // namespace cvperf

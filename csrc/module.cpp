@@ -1,0 +1,25 @@
+#include "bindings.hpp"
+
+PYBIND11_MODULE(_C, m) {
+  using namespace cvperf;
+  m.doc() = "cvperf's CPU kernels on raw pointers. Use cvperf.ops; nothing here checks its arguments.";
+
+  py::enum_<DType>(m, "DType")
+      .value("f16", DType::f16)
+      .value("bf16", DType::bf16)
+      .value("f32", DType::f32)
+      .value("f64", DType::f64)
+      .value("i8", DType::i8)
+      .value("u8", DType::u8)
+      .value("i32", DType::i32);
+
+  active_isa();  // reads CVPERF_CPU_ISA now, so that a wrong name fails the import and not a later call
+  m.def("isa", [] { return isa_name(active_isa()); }, "The instruction set in use.");
+  m.def("available_isas", &available_isas, "Instruction sets this processor can run, lowest first.");
+  m.def("select_isa", &select_isa, py::arg("name"), "Use another instruction set from now on.");
+
+  bind_nms(m);
+  bind_roi_align(m);
+  bind_conv2d(m);
+  bind_int8_gemm(m);
+}

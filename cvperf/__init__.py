@@ -1,0 +1,28 @@
+"""cvperf: fast kernels for convolutional networks.
+
+``cvperf.ops`` has the ops; ``cvperf.use`` and ``cvperf.enable`` serve them to models you did not
+write; ``cvperf.explain`` says who ran what, and why.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import torch as _torch  # noqa: F401  (first, so that _C finds torch's OpenMP runtime loaded)
+
+from cvperf import ops
+from cvperf.dropin import disable, enable, explain, use
+from cvperf.errors import ArgumentError, UnsupportedError
+
+__version__ = version("cvperf")
+
+__all__ = [
+    "ArgumentError",
+    "UnsupportedError",
+    "__version__",
+    "disable",
+    "enable",
+    "explain",
+    "ops",
+    "use",
+]

@@ -1,0 +1,1 @@
+"""Who can run a call: the registry, and one file for each way to run it."""

@@ -1,0 +1,173 @@
+"""The table of (op, device, dtype) -> the function that runs it, and why a call cannot be run.
+
+Each backend file registers its functions here; ``select`` picks one and remembers the pick. A call
+that no backend can serve raises an error that says who was asked and what would make it work.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from cvperf.errors import UnsupportedError
+
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _always() -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to run one op.
+
+    Attributes:
+        op: the op's name, such as ``"roi_align"``.
+        name: the backend's name, such as ``"cpu"``; the same for all of its ops.
+        device: the torch device type whose tensors it takes.
+        dtypes: dtypes of the op's first tensor that it takes.
+        layouts: memory layouts that it takes without a copy.
+        function: called with the op's arguments.
+        unavailable: returns why this machine cannot run it, with the command that mends it, or None.
+        automatic: whether ``select`` may pick it unasked (the reference is only used by name).
+    """
+
+    op: str
+    name: str
+    device: str
+    dtypes: tuple[torch.dtype, ...]
+    layouts: tuple[str, ...]
+    function: Callable[..., Any]
+    unavailable: Callable[[], str | None] = _always
+    automatic: bool = True
+
+
+_backends: list[Backend] = []
+_forced: list[str] = []
+
+
+def register(
+    op: str,
+    name: str,
+    device: str,
+    dtypes: tuple[torch.dtype, ...],
+    *,
+    layouts: tuple[str, ...] = ("contiguous", "channels_last"),
+    unavailable: Callable[[], str | None] = _always,
+    automatic: bool = True,
+) -> Callable[[_Function], _Function]:
+    """Decorator: the function runs ``op`` on ``device`` for ``dtypes``."""
+
+    def add(function: _Function) -> _Function:
+        _backends.append(
+            Backend(op, name, device, dtypes, layouts, function, unavailable, automatic)
+        )
+        _choose.cache_clear()
+        return function
+
+    return add
+
+
+def backends() -> tuple[Backend, ...]:
+    """Every registered backend, in order of preference."""
+    return tuple(_backends)
+
+
+@contextmanager
+def prefer(name: str) -> Iterator[None]:
+    """Run every cvperf op in this block on the backend called ``name``.
+
+    Raises:
+        UnsupportedError: at the call, if that backend does not serve it. Nothing falls back.
+    """
+    known = sorted({backend.name for backend in _backends})
+    if name not in known:
+        raise UnsupportedError(f"no backend is called {name!r}; known: {', '.join(known)}")
+    _forced.append(name)
+    try:
+        yield
+    finally:
+        _forced.remove(name)
+
+
+def layout_of(tensor: torch.Tensor) -> str:
+    """``"channels_last"`` for a [N, C, H, W] tensor stored as [N, H, W, C]; else ``"contiguous"``."""
+    if tensor.dim() != 4 or tensor.is_contiguous():
+        return "contiguous"
+    channels_last = tensor.is_contiguous(memory_format=torch.channels_last)
+    return "channels_last" if channels_last else "contiguous"
+
+
+def convolution_format(*tensors: torch.Tensor) -> torch.memory_format:
+    """torch's rule for a convolution's output: channels-last if its image or its weight is.
+
+    A tensor that is both (one channel, or one pixel) counts by its strides, as
+    ``Tensor::suggest_memory_format`` counts it. An empty batch is always contiguous.
+    """
+    empty = any(tensor.shape[0] == 0 for tensor in tensors)
+    if not empty and any(_suggests_channels_last(tensor) for tensor in tensors):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def _suggests_channels_last(tensor: torch.Tensor) -> bool:
+    sizes, strides = tensor.shape, tensor.stride()
+    if tensor.dim() != 4 or strides[1] == 0:
+        return False
+    least = 0
+    for axis in (1, 3, 2, 0):
+        if sizes[axis] == 0 or strides[axis] < least:
+            return False
+        if axis == 0 and least == strides[1]:
+            return False  # the strides tell nothing: one channel and one pixel
+        least = strides[axis] * max(sizes[axis], 1)
+    return True
+
+
+def select(op: str, device: str, dtype: torch.dtype, layout: str = "contiguous") -> Backend:
+    """The backend that runs ``op`` for tensors of this device type, dtype and layout.
+
+    Raises:
+        UnsupportedError: none can; the message lists who was asked and why each refused.
+    """
+    return _choose(op, device, dtype, layout, _forced[-1] if _forced else None)
+
+
+@functools.cache
+def _choose(op: str, device: str, dtype: torch.dtype, layout: str, forced: str | None) -> Backend:
+    refusals = []
+    for backend in _backends:
+        if backend.op != op:
+            continue
+        refusal = _refusal(backend, device, dtype, layout, forced)
+        if refusal is None:
+            return backend
+        refusals.append(f"{backend.name}: {refusal}")
+    call = f"{op} on {device} with {str(dtype).removeprefix('torch.')} ({layout})"
+    reasons = "; ".join(refusals) or "none is registered for this op"
+    raise UnsupportedError(f"no backend serves {call}. Asked: {reasons}")
+
+
+def _refusal(
+    backend: Backend, device: str, dtype: torch.dtype, layout: str, forced: str | None
+) -> str | None:
+    if forced is not None and backend.name != forced:
+        return f"not asked, since {forced!r} is preferred"
+    if forced is None and not backend.automatic:
+        return "only runs by name, through cvperf.backends.registry.prefer()"
+    if backend.device != device:
+        return f"takes {backend.device} tensors; move the inputs with .to({backend.device!r})"
+    if dtype not in backend.dtypes:
+        names = ", ".join(str(known).removeprefix("torch.") for known in backend.dtypes)
+        return f"takes {names}; convert the inputs with .to()"
+    if layout not in backend.layouts:
+        return f"takes layouts {', '.join(backend.layouts)}"
+    return backend.unavailable()

@@ -1,0 +1,1 @@
+"""Real data and weights. Ground floor: imports nothing else from cvperf."""

@@ -1,0 +1,87 @@
+"""Who ran each overridden op, how often, and why: what ``cvperf.explain()`` shows."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+ORIGINAL = "original"
+NOT_CALLED = "not called"
+
+_lock = threading.Lock()
+_calls: dict[tuple[str, str, str], int] = {}
+_overridden: dict[str, int] = {}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the explanation.
+
+    Attributes:
+        op: the overridden op, such as ``"torchvision::nms"``.
+        calls: how often it ran this way.
+        backend: ``"cvperf.cpu"``, ``"original"``, or ``"not called"``.
+        reason: why that backend ran.
+    """
+
+    op: str
+    calls: int
+    backend: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What ran where; ``str()`` gives it as a table."""
+
+    rows: tuple[Row, ...]
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return "cvperf overrides no op: use cvperf.use(...) or cvperf.enable() first"
+        lines = [("op", "calls", "ran on", "why")]
+        lines += [(row.op, str(row.calls), row.backend, row.reason) for row in self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(3)]
+        return "\n".join(
+            f"{op:<{widths[0]}}  {calls:>{widths[1]}}  {backend:<{widths[2]}}  {why}"
+            for op, calls, backend, why in lines
+        )
+
+
+def record(op: str, backend: str, reason: str) -> None:
+    """Count one call of an overridden op."""
+    key = (op, backend, reason)
+    with _lock:
+        _calls[key] = _calls.get(key, 0) + 1
+
+
+def opened(op: str) -> None:
+    """Note that ``op`` is now overridden."""
+    _overridden[op] = _overridden.get(op, 0) + 1
+
+
+def closed(op: str) -> None:
+    """Note that ``op`` is the original again; its counts stay until they are reset."""
+    _overridden[op] -= 1
+    if not _overridden[op]:
+        del _overridden[op]
+
+
+def explain(*, reset: bool = False) -> Explanation:
+    """Who ran each overridden op since the counts were last reset.
+
+    Args:
+        reset: start counting anew after this answer.
+
+    Returns:
+        One row for each (op, backend, reason), most calls first, and one for each op that is
+        overridden now but was not called. Counts outlive the ``use`` block that made them.
+    """
+    with _lock:
+        rows = [Row(op, calls, backend, why) for (op, backend, why), calls in _calls.items()]
+        if reset:
+            _calls.clear()
+    rows.sort(key=lambda row: (row.op, -row.calls, row.backend, row.reason))
+    called = {row.op for row in rows}
+    idle = [Row(op, 0, NOT_CALLED, "overridden, waiting") for op in _overridden if op not in called]
+    return Explanation((*rows, *idle))

@@ -1,0 +1,145 @@
+"""Turning overrides on and off in torch's dispatcher.
+
+An override is a kernel registered above the original at a device key. Code that imported the
+function long ago, scripted functions and exported models all pass through the dispatcher, so all are
+served; removing the registration uncovers the original, untouched.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from cvperf.dropin import ledger
+from cvperf.dropin.overrides import NAMES, OVERRIDES, Override
+from cvperf.errors import ArgumentError
+
+_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+
+_lock = threading.RLock()
+_holders: dict[str, int] = dict.fromkeys(NAMES, 0)  # how many use() blocks and enable() hold a name
+_libraries: dict[str, list[torch.library.Library]] = {}
+_enabled: set[str] = set()
+_local = threading.local()
+
+
+@contextmanager
+def use(*names: str) -> Iterator[None]:
+    """Serve torch's and torchvision's ops by cvperf inside this block.
+
+    The override holds for the whole process while the block is open (the dispatcher has one table),
+    gradients included. Calls that cvperf cannot serve, or does not run faster, go to the original;
+    :func:`cvperf.explain` lists both. Leaving the block restores the originals. Blocks nest.
+
+    Args:
+        names: any of ``"nms"``, ``"roi_align"``, ``"roi_pool"``, ``"conv2d"``; all if none is given.
+
+    Raises:
+        ArgumentError: a name is unknown.
+        ImportError: torchvision is needed and not installed.
+
+    Example:
+        >>> with cvperf.use("nms", "roi_align", "conv2d"):
+        ...     detections = model(images)
+        >>> print(cvperf.explain())
+    """
+    chosen = _chosen(names)
+    _acquire(chosen)
+    try:
+        yield
+    finally:
+        _release(chosen)
+
+
+def enable(*names: str) -> None:
+    """Serve torch's and torchvision's ops by cvperf from now on, until :func:`disable`.
+
+    Args:
+        names: as for :func:`use`; all if none is given. Names already enabled stay so.
+    """
+    with _lock:
+        new = [name for name in _chosen(names) if name not in _enabled]
+        _acquire(new)
+        _enabled.update(new)
+
+
+def disable(*names: str) -> None:
+    """Undo :func:`enable`: the originals run again. Open :func:`use` blocks keep their overrides.
+
+    Args:
+        names: which to undo; all if none is given. Names that are not enabled are ignored.
+    """
+    with _lock:
+        gone = [name for name in _chosen(names) if name in _enabled]
+        _enabled.difference_update(gone)
+        _release(gone)
+
+
+def _chosen(names: Sequence[str]) -> list[str]:
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        raise ArgumentError(
+            f"unknown op {unknown[0]!r}; cvperf overrides {', '.join(map(repr, NAMES))}"
+        )
+    return list(dict.fromkeys(names or NAMES))
+
+
+def _acquire(names: Sequence[str]) -> None:
+    with _lock:
+        if any(override.needs_torchvision for name in names for override in OVERRIDES[name]):
+            _import_torchvision()
+        for name in names:
+            if not _holders[name]:
+                _libraries[name] = [_install(override) for override in OVERRIDES[name]]
+            _holders[name] += 1
+
+
+def _release(names: Sequence[str]) -> None:
+    with _lock:
+        for name in names:
+            _holders[name] -= 1
+            if _holders[name]:
+                continue
+            for library in _libraries.pop(name):
+                library._destroy()
+            for override in OVERRIDES[name]:
+                ledger.closed(override.target)
+
+
+def _import_torchvision() -> None:
+    try:
+        import torchvision  # noqa: F401  (defines the ops that are overridden)
+    except ImportError as error:
+        raise ImportError(
+            "overriding torchvision's ops needs torchvision: pip install 'cvperf[models]', "
+            'or name only the ops of torch: cvperf.use("conv2d")'
+        ) from error
+
+
+def _install(override: Override) -> torch.library.Library:
+    namespace, op = override.target.split("::")
+    original = torch.library.get_kernel(override.target, "CPU")
+
+    def call(*args: Any) -> Any:
+        # An original may call other overridden ops (convolution calls _convolution): leave those be.
+        if getattr(_local, "in_original", False):
+            return original.call_boxed(_CPU, *args)
+        refusal = override.refuse(*args)
+        if refusal is None:
+            ledger.record(override.target, "cvperf.cpu", override.why)
+            return override.serve(*args)
+        ledger.record(override.target, ledger.ORIGINAL, refusal)
+        _local.in_original = True
+        try:
+            return original.call_boxed(_CPU, *args)
+        finally:
+            _local.in_original = False
+
+    library = torch.library.Library(namespace, "IMPL")
+    library.impl(op, call, "CPU", allow_override=True)
+    ledger.opened(override.target)
+    return library

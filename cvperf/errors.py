@@ -1,0 +1,75 @@
+"""The errors cvperf raises for bad input, and the small checks that raise them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+
+class ArgumentError(ValueError, RuntimeError):
+    """A call's arguments do not fit the op.
+
+    It is a ``ValueError``, and also a ``RuntimeError`` because callers of the torch and torchvision
+    originals catch that one. Arguments of the wrong Python type raise ``TypeError``.
+    """
+
+
+class UnsupportedError(NotImplementedError, ArgumentError):
+    """The call is sound, but no backend can serve it here; the message says what would."""
+
+
+def describe(value: object) -> str:
+    """Name a value as error messages do: ``float32[3, 4] on cpu`` for a tensor."""
+    if isinstance(value, torch.Tensor):
+        dtype = str(value.dtype).removeprefix("torch.")
+        return f"{dtype}{list(value.shape)} on {value.device}"
+    return f"{value!r} ({type(value).__name__})"
+
+
+def check_tensor(
+    name: str,
+    value: object,
+    expected: str,
+    *,
+    ndim: int | tuple[int, ...] | None = None,
+    dtypes: Iterable[torch.dtype] = (),
+    like: tuple[str, torch.Tensor] | None = None,
+) -> None:
+    """Check one tensor argument's type, rank, dtype, and its dtype and device against another's.
+
+    Args:
+        name: the argument's name.
+        value: what the caller passed.
+        expected: the shape in words for the message, such as ``"boxes[N, 4]"``.
+        ndim: the rank, or the ranks, that fit.
+        dtypes: the dtypes that fit; empty for any.
+        like: name and tensor whose device and dtype this one must share.
+
+    Raises:
+        TypeError: ``value`` is not a tensor.
+        ArgumentError: anything else does not fit.
+    """
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor {expected}, got {describe(value)}")
+    ranks = (ndim,) if isinstance(ndim, int) else ndim
+    if ranks is not None and value.dim() not in ranks:
+        raise ArgumentError(f"{name} must be {expected}, got {describe(value)}")
+    allowed = tuple(dtypes)
+    if allowed and value.dtype not in allowed:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
+        raise ArgumentError(
+            f"{name} must be {expected} of one of {names}; got {describe(value)}. Convert it with .to()"
+        )
+    if like is not None:
+        other_name, other = like
+        if value.device != other.device:
+            raise ArgumentError(
+                f"{name} and {other_name} must be on the same device: {name} is {describe(value)}, "
+                f"{other_name} is {describe(other)}. Move one with .to()"
+            )
+        if value.dtype != other.dtype:
+            raise ArgumentError(
+                f"{name} and {other_name} must have the same dtype: {name} is {describe(value)}, "
+                f"{other_name} is {describe(other)}. Convert one with .to()"
+            )

@@ -1,0 +1,45 @@
+"""Registration of cvperf's ops with torch.library, in one call for each op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from cvperf.backends import cpu, reference, registry  # noqa: F401  (they register themselves)
+
+_library = torch.library.Library("cvperf", "DEF")
+
+
+def define(
+    schema: str,
+    fake: Callable[..., Any],
+    *,
+    backward: Callable[..., Any] | None = None,
+    setup_context: Callable[..., None] | None = None,
+) -> None:
+    """Define ``cvperf::NAME`` from its schema; the registry picks who runs it.
+
+    Args:
+        schema: the op's schema without the namespace; its first argument must be a tensor, whose
+            device and dtype select the backend.
+        fake: shape, dtype and strides of the output for tensors without data.
+        backward: gradient formula as ``torch.library.register_autograd`` takes it.
+        setup_context: what the gradient formula needs saved.
+    """
+    name = schema.split("(", 1)[0]
+    qualified = f"cvperf::{name}"
+    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+
+    def run(first: torch.Tensor, *args: Any) -> Any:
+        layout = registry.layout_of(first)
+        return registry.select(name, first.device.type, first.dtype, layout).function(first, *args)
+
+    for key in ("CPU", "CUDA"):
+        _library.impl(name, run, key)
+    torch.library.register_fake(qualified, fake, lib=_library)
+    if backward is not None:
+        torch.library.register_autograd(
+            qualified, backward, setup_context=setup_context, lib=_library
+        )

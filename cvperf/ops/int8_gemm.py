@@ -1,0 +1,260 @@
+"""INT8 matrix product with exact int32 sums and a fused epilogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+
+from cvperf.errors import ArgumentError, check_tensor, describe
+from cvperf.ops._activation import check_activation
+from cvperf.ops._library import define
+
+_OUT_DTYPES = (torch.int32, torch.float32, torch.bfloat16, torch.float16, torch.int8)
+
+# Largest K whose sums fit int32 whatever the values: K * 128 * 128 and K * 255 * 128 below 2^31.
+_MAX_K_SIGNED = 131_071
+_MAX_K_UNSIGNED = 65_793
+
+
+@dataclass(frozen=True, eq=False)
+class PackedInt8:
+    """A matrix b[K, N] in the layout that :func:`int8_gemm` reads; made by :func:`pack_int8`.
+
+    The layout is the same on every processor, so a packed weight can be saved on one and used on
+    another. It works with ``torch.save``, ``torch.compile`` and ``torch.export`` (it is a pytree
+    whose only leaf is ``data``).
+
+    Attributes:
+        data: uint8 [B]: panels of 16 columns, each ``[ceil(K/4)][16][4]`` int8, zero padded, then
+            the sum of each column as int32.
+        k: rows of b.
+        n: columns of b.
+    """
+
+    data: Tensor
+    k: int
+    n: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, N), the shape of the matrix that was packed."""
+        return (self.k, self.n)
+
+
+_pytree.register_pytree_node(
+    PackedInt8,
+    lambda packed: ([packed.data], (packed.k, packed.n)),
+    lambda leaves, shape: PackedInt8(*leaves, *shape),
+    serialized_type_name="cvperf.ops.int8_gemm.PackedInt8",
+)
+torch.serialization.add_safe_globals([PackedInt8])  # torch.load(weights_only=True) takes it
+
+
+def pack_int8(b: Tensor) -> PackedInt8:
+    """Pack a weight once, for many calls of :func:`int8_gemm`.
+
+    Args:
+        b: int8 [K, N], any strides (``weight.t()`` of a [N, K] weight is not copied first).
+
+    Returns:
+        PackedInt8 of shape (K, N), about as many bytes as ``b``.
+
+    Raises:
+        ArgumentError: ``b`` is not int8 [K, N].
+        TypeError: ``b`` is not a tensor.
+
+    Complexity: one pass over ``b``.
+    """
+    check_tensor("b", b, "b[K, N]", ndim=2, dtypes=(torch.int8,))
+    return PackedInt8(torch.ops.cvperf.pack_int8.default(b), b.shape[0], b.shape[1])
+
+
+def int8_gemm(
+    a: Tensor,
+    b: Tensor | PackedInt8,
+    *,
+    scale_a: float | Tensor | None = None,
+    scale_b: float | Tensor | None = None,
+    zero_a: int | Tensor | None = None,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    out_dtype: torch.dtype = torch.int32,
+) -> Tensor:
+    """Matrix product of 8-bit integers, summed exactly in int32 and finished in the same pass.
+
+    ``activation((a - zero_a) @ b * scale_a * scale_b + bias)``, where the product is exact and what
+    follows it is float32, rounded once to ``out_dtype``:
+
+    - int32: the exact sums. Scales and activations do not apply; ``bias`` is int32.
+    - float32, bfloat16, float16: the formula.
+    - int8: the formula, rounded half to even and saturated to [-128, 127] (NaN gives -128). To
+      quantise by an output scale, divide ``scale_a`` or ``scale_b``, and ``bias``, by it.
+
+    Args:
+        a: int8 or uint8 [M, K]. Rows may be strided; other layouts are copied.
+        b: int8 [K, N], or what :func:`pack_int8` made of it (saves a pass over b in each call).
+        scale_a: a number or float32 [1] for all of ``a``, or float32 [M] or [M, 1] for its rows.
+        scale_b: a number or float32 [1] for all of ``b``, or float32 [N] or [1, N] for its columns.
+        zero_a: the value that stands for zero in ``a``: an int, int32 [1], or int32 [M] for its
+            rows. It must be a value that ``a``'s dtype can hold; tensors are not checked, and other
+            values may wrap the sums around.
+        bias: float32 [N]; int32 [N] with int32 out.
+        activation: None, ``"relu"``, ``"relu6"``, ``"silu"``, ``"hardswish"``, ``"sigmoid"`` or
+            ``"leaky_relu"`` (slope 0.01).
+        out_dtype: int32, float32, bfloat16, float16 or int8.
+
+    Returns:
+        ``out_dtype`` [M, N], contiguous. It has no gradient.
+
+    Raises:
+        ArgumentError: shapes, dtypes, devices or the combination do not fit, or K is so large that
+            int32 could overflow: above 131,071 for int8 without ``zero_a``, else above 65,793.
+        TypeError: an argument is of the wrong Python type.
+
+    Complexity: M * N * K multiplications; the result does not depend on the number of threads.
+
+    Source: the quantised product as in Jacob et al., "Quantization and Training of Neural Networks
+    for Efficient Integer-Arithmetic-Only Inference", CVPR 2018; blocking in
+    ``kernels/cpu/int8_gemm.cpp``.
+    """
+    check_tensor("a", a, "a[M, K]", ndim=2, dtypes=(torch.int8, torch.uint8))
+    packed = _packed(a, b)
+    _check_k(a, zero_a)
+    if not isinstance(out_dtype, torch.dtype):
+        raise TypeError(f"out_dtype must be a torch.dtype, got {describe(out_dtype)}")
+    if out_dtype not in _OUT_DTYPES:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in _OUT_DTYPES)
+        raise ArgumentError(f"out_dtype must be one of {names}; got {out_dtype}")
+    check_activation(activation)
+    integer = out_dtype == torch.int32
+    if integer and not (scale_a is None and scale_b is None and activation is None):
+        raise ArgumentError(
+            "scale_a, scale_b and activation do not apply to out_dtype=torch.int32, which is the "
+            "exact sums; ask for out_dtype=torch.float32"
+        )
+    if bias is not None:
+        wanted = torch.int32 if integer else torch.float32
+        check_tensor("bias", bias, f"bias[N] for out_dtype {out_dtype}", ndim=1, dtypes=(wanted,))
+        if bias.shape[0] != packed.n or bias.device != a.device:
+            raise ArgumentError(
+                f"bias must have one entry a column of b[K, N], N = {packed.n}, on the device of a "
+                f"({a.device}); got {describe(bias)}"
+            )
+    result: Tensor = torch.ops.cvperf.int8_gemm.default(
+        a,
+        packed.data,
+        packed.n,
+        _factor("scale_a", scale_a, a, (a.shape[0], 1), torch.float32),
+        _factor("scale_b", scale_b, a, (1, packed.n), torch.float32),
+        _factor("zero_a", zero_a, a, (a.shape[0], 1), torch.int32),
+        bias,
+        activation,
+        out_dtype,
+    )
+    return result
+
+
+def _packed(a: Tensor, b: Tensor | PackedInt8) -> PackedInt8:
+    if isinstance(b, PackedInt8):
+        check_tensor("b.data", b.data, "bytes of a PackedInt8", ndim=1, dtypes=(torch.uint8,))
+        if b.data.shape[0] != _packed_bytes(b.k, b.n):
+            raise ArgumentError(
+                f"b.data must have {_packed_bytes(b.k, b.n)} bytes for shape {b.shape}, got "
+                f"{describe(b.data)}. Make it with pack_int8"
+            )
+        data, shape = b.data, str(list(b.shape))
+    else:
+        if not isinstance(b, Tensor):
+            raise TypeError(f"b must be a torch.Tensor b[K, N] or a PackedInt8, got {describe(b)}")
+        check_tensor("b", b, "b[K, N]", ndim=2, dtypes=(torch.int8,))
+        data, shape = b, str(list(b.shape))
+    rows = b.shape[0]
+    if rows != a.shape[1]:
+        raise ArgumentError(
+            f"b must have as many rows as a has columns: a is {describe(a)}, b has shape {shape}"
+        )
+    if data.device != a.device:
+        raise ArgumentError(
+            f"a and b must be on the same device: a is {describe(a)}, b is on {data.device}. "
+            "Move one with .to()"
+        )
+    return b if isinstance(b, PackedInt8) else pack_int8(b)
+
+
+def _check_k(a: Tensor, zero_a: int | Tensor | None) -> None:
+    signed = a.dtype == torch.int8 and zero_a is None
+    limit = _MAX_K_SIGNED if signed else _MAX_K_UNSIGNED
+    if a.shape[1] > limit:
+        raise ArgumentError(
+            f"a is {describe(a)}: with K above {limit} the int32 sums could overflow. Split K, "
+            "and add the results of the parts in float32 or int64"
+        )
+
+
+def _factor(
+    name: str,
+    value: float | Tensor | None,
+    a: Tensor,
+    full: tuple[int, int],
+    dtype: torch.dtype,
+) -> Tensor | None:
+    """A scale or zero point as [1], or as [M] or [N] (the side of ``full`` that is not 1)."""
+    if value is None:
+        return None
+    integer = dtype == torch.int32
+    if not isinstance(value, Tensor):
+        if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)):
+            kind = "an int" if integer else "a number"
+            raise TypeError(f"{name} must be {kind} or a tensor, got {describe(value)}")
+        if integer:
+            info = torch.iinfo(a.dtype)
+            if not info.min <= value <= info.max:
+                raise ArgumentError(
+                    f"{name} must be a value of a's dtype, {info.min} to {info.max}; got {value}"
+                )
+        return torch.full((1,), value, dtype=dtype, device=a.device)
+    per_row = name.endswith("_a")
+    length, word = (full[0], "M") if per_row else (full[1], "N")
+    two_dim = "[M, 1]" if per_row else "[1, N]"
+    expected = f"a scalar, [1], [{word}] or {two_dim} with {word} = {length}"
+    check_tensor(name, value, expected, ndim=(0, 1, 2), dtypes=(dtype,))
+    fits = value.dim() == 0 or tuple(value.shape) in ((1,), (1, 1), (length,), full)
+    if not fits or value.device != a.device:
+        raise ArgumentError(
+            f"{name} must be {expected}, on the device of a ({a.device}); got {describe(value)}"
+        )
+    return value.reshape(-1)
+
+
+def _packed_bytes(k: int, n: int) -> int:
+    panels, quads = (n + 15) // 16, (k + 3) // 4
+    return panels * (quads * 64 + 64)
+
+
+def _fake_pack_int8(b: Tensor) -> Tensor:
+    return b.new_empty(_packed_bytes(b.shape[0], b.shape[1]), dtype=torch.uint8)
+
+
+def _fake_int8_gemm(
+    a: Tensor,
+    b_packed: Tensor,
+    n: int,
+    scale_a: Tensor | None,
+    scale_b: Tensor | None,
+    zero_a: Tensor | None,
+    bias: Tensor | None,
+    activation: str | None,
+    out_dtype: torch.dtype,
+) -> Tensor:
+    return a.new_empty((a.shape[0], n), dtype=out_dtype)
+
+
+define("pack_int8(Tensor b) -> Tensor", _fake_pack_int8)
+define(
+    "int8_gemm(Tensor a, Tensor b_packed, SymInt n, Tensor? scale_a, Tensor? scale_b, "
+    "Tensor? zero_a, Tensor? bias, str? activation, ScalarType out_dtype) -> Tensor",
+    _fake_int8_gemm,
+)

@@ -1,0 +1,107 @@
+"""Non-maximum suppression: keep the best boxes, drop those that overlap them too much."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cvperf.backends.registry import FLOATING
+from cvperf.errors import ArgumentError, check_tensor, describe
+from cvperf.ops._library import define
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Greedy non-maximum suppression.
+
+    Boxes are visited by descending score (ties: lower index first, NaN scores first, as in
+    ``torch.sort``). A box is kept unless a kept box overlaps it with an intersection over union
+    strictly greater than ``iou_threshold``. The answer is index for index torchvision's, also for
+    zero-area, reversed and NaN boxes. float16 and bfloat16 are widened to float32 and compared there.
+
+    Args:
+        boxes: [N, 4] corners ``(x1, y1, x2, y2)`` in pixels; float16, bfloat16, float32 or float64.
+        scores: [N], same dtype and device as ``boxes``.
+        iou_threshold: overlap above which the lower-scored box is dropped, usually 0 to 1.
+
+    Returns:
+        int64 [K]: indices of the kept boxes by descending score.
+
+    Raises:
+        ArgumentError: shapes, dtypes or devices do not fit, or the threshold is NaN.
+        TypeError: an argument is not a tensor or not a number.
+
+    Complexity: a sort, then O(N * kept) comparisons at worst; boxes that are far apart are not
+    compared. On the device, without a copy to the host.
+
+    Source: greedy NMS as in Dalal and Triggs, "Histograms of Oriented Gradients for Human
+    Detection", CVPR 2005; exact pruning described in ``kernels/cpu/nms.cpp``.
+    """
+    _check_boxes(boxes, scores, iou_threshold)
+    return torch.ops.cvperf.nms.default(boxes, scores, iou_threshold)
+
+
+def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """NMS of each class by itself: boxes with different ``idxs`` never suppress each other.
+
+    Classes are separate by construction. No offset is added to the coordinates, so large
+    coordinates lose no precision (torchvision's offset trick does lose some).
+
+    Args:
+        boxes: [N, 4] corners ``(x1, y1, x2, y2)``; float16, bfloat16, float32 or float64.
+        scores: [N], same dtype and device as ``boxes``.
+        idxs: [N] class of each box, any integer dtype, any values.
+        iou_threshold: overlap above which the lower-scored box of a class is dropped.
+
+    Returns:
+        int64 [K]: indices of the kept boxes of all classes by descending score.
+
+    Raises:
+        ArgumentError: shapes, dtypes or devices do not fit, or the threshold is NaN.
+        TypeError: an argument is not a tensor or not a number.
+
+    Complexity: as :func:`nms` for each class.
+    """
+    _check_boxes(boxes, scores, iou_threshold)
+    check_tensor("idxs", idxs, "idxs[N]", ndim=1)
+    if idxs.is_floating_point() or idxs.is_complex():
+        raise ArgumentError(
+            f"idxs must be integers, got {describe(idxs)}. Convert it with .to(torch.int64)"
+        )
+    if idxs.shape[0] != boxes.shape[0] or idxs.device != boxes.device:
+        raise ArgumentError(
+            f"idxs must have one entry a box, on the device of boxes: idxs is {describe(idxs)}, "
+            f"boxes is {describe(boxes)}"
+        )
+    return torch.ops.cvperf.batched_nms.default(boxes, scores, idxs, iou_threshold)
+
+
+def _check_boxes(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
+    check_tensor("boxes", boxes, "boxes[N, 4]", ndim=2, dtypes=FLOATING)
+    if boxes.shape[1] != 4:
+        raise ArgumentError(f"boxes must be boxes[N, 4] (x1, y1, x2, y2), got {describe(boxes)}")
+    check_tensor("scores", scores, "scores[N]", ndim=1, like=("boxes", boxes))
+    if scores.shape[0] != boxes.shape[0]:
+        raise ArgumentError(
+            f"scores must have one entry a box: scores is {describe(scores)}, "
+            f"boxes is {describe(boxes)}"
+        )
+    if isinstance(iou_threshold, bool) or not isinstance(iou_threshold, (int, float)):
+        raise TypeError(f"iou_threshold must be a number, got {describe(iou_threshold)}")
+    if iou_threshold != iou_threshold:
+        raise ArgumentError("iou_threshold is NaN; expected a number, usually 0 to 1")
+
+
+def _fake_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    kept = torch.library.get_ctx().new_dynamic_size()
+    return boxes.new_empty(kept, dtype=torch.int64)
+
+
+def _fake_batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    return _fake_nms(boxes, scores, iou_threshold)
+
+
+define("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor", _fake_nms)
+define(
+    "batched_nms(Tensor boxes, Tensor scores, Tensor idxs, float iou_threshold) -> Tensor",
+    _fake_batched_nms,
+)

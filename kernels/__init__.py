@@ -1,0 +1,1 @@
+"""Kernel sources: cpu (compiled into cvperf._C), and later cuda and triton."""

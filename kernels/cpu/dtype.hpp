@@ -1,0 +1,18 @@
+// Element types as the bindings name them. Half types are carried as raw 16-bit patterns:
+// kernels load them as float32, compute there, and round once when they store.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace cvperf {
+
+enum class DType : int { f16, bf16, f32, f64, i8, u8, i32 };
+
+struct half {
+  std::uint16_t bits;
+};
+struct bfloat16 {
+  std::uint16_t bits;
+};
+
+}  // namespace cvperf

@@ -1,0 +1,54 @@
+// INT8 matrix product on raw pointers: int8 or uint8 times int8, accumulated exactly in int32.
+#pragma once
+#include <cstdint>
+
+#include "activation_kind.hpp"
+#include "dtype.hpp"
+#include "isa.hpp"
+
+namespace cvperf {
+
+// The packed form of b[K, N], the same on every instruction set: panels of 16 columns, each a row of quads,
+// a quad being 4 consecutive k of each of the 16 columns, [ceil(N/16)][ceil(K/4)][16][4] int8, zero padded;
+// then the column sums, int32 [ceil(N/16) * 16] (they correct for zero points).
+constexpr std::int64_t kPanelColumns = 16;
+constexpr std::int64_t kQuadBytes = kPanelColumns * 4;
+
+constexpr std::int64_t int8_panels(std::int64_t n) { return (n + kPanelColumns - 1) / kPanelColumns; }
+constexpr std::int64_t int8_quads(std::int64_t k) { return (k + 3) / 4; }
+constexpr std::int64_t packed_int8_bytes(std::int64_t k, std::int64_t n) {
+  return int8_panels(n) * (int8_quads(k) * kQuadBytes + kPanelColumns * 4);
+}
+
+struct PackInt8Args {
+  const std::int8_t* b;  // [k, n]
+  std::int64_t k, n;
+  std::int64_t stride_k, stride_n;  // in elements
+  std::uint8_t* out;                // [packed_int8_bytes(k, n)]
+  int num_threads;
+};
+
+struct Int8GemmArgs {
+  const void* a;  // [m, k] of int8 or uint8, rows a_stride apart, each row contiguous
+  DType a_dtype;  // i8 or u8
+  std::int64_t m, k, n;
+  std::int64_t a_stride;       // in elements
+  const std::uint8_t* packed;  // b as pack_int8 writes it
+  // The result is activation((a - zero_a) @ b * scale_a * scale_b + bias); null stands for 1, 1, 0 and 0.
+  const float* scale_a;  // [m] if scale_a_per_row, else [1]
+  bool scale_a_per_row;
+  const float* scale_b;  // [n] if scale_b_per_column, else [1]
+  bool scale_b_per_column;
+  const std::int32_t* zero_a;  // [m] if zero_a_per_row, else [1]
+  bool zero_a_per_row;
+  const void* bias;       // [n]: int32 if the output is int32, else float32
+  Activation activation;  // none if the output is int32
+  void* out;              // [m, n] contiguous
+  DType out_dtype;        // i32 (scales unused), f32, bf16, f16, or i8 (rounded half to even, saturated)
+  int num_threads;
+};
+
+CVPERF_DISPATCHED_VNNI(void, pack_int8, PackInt8Args)
+CVPERF_DISPATCHED_VNNI(void, int8_gemm, Int8GemmArgs)
+
+}  // namespace cvperf

@@ -1,0 +1,102 @@
+// Packs b[K, N] for int8_gemm (layout in int8_gemm.hpp): panels of 16 columns in quads of 4 k, column sums last.
+// A pass over memory: rows are interleaved 16 columns by 4 k in registers; a transposed b (the usual linear
+// weight, seen as weight.t()) has its quads contiguous already, and they are copied as 32-bit words.
+#include "buffer.hpp"
+#include "int8_gemm.hpp"
+#include "simd.hpp"
+
+namespace cvperf {
+namespace CVPERF_ISA {
+namespace {
+
+typedef std::int8_t Bytes __attribute__((vector_size(16)));
+typedef std::int16_t Shorts __attribute__((vector_size(32)));
+typedef std::int32_t Sums __attribute__((vector_size(64)));
+
+CVPERF_INLINE Bytes load_bytes(const std::int8_t* p) {
+  Bytes v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+CVPERF_INLINE Bytes low_pairs(Bytes a, Bytes b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+CVPERF_INLINE Bytes high_pairs(Bytes a, Bytes b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+CVPERF_INLINE Bytes low_words(Bytes a, Bytes b) {
+  return __builtin_shufflevector(a, b, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
+}
+CVPERF_INLINE Bytes high_words(Bytes a, Bytes b) {
+  return __builtin_shufflevector(a, b, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31);
+}
+
+// 4 rows of 16 columns to 16 quads; adds the rows to the column sums.
+CVPERF_INLINE void interleave(const Bytes (&rows)[4], std::int8_t* out, Sums& sums) {
+  const Bytes low01 = low_pairs(rows[0], rows[1]), low23 = low_pairs(rows[2], rows[3]);
+  const Bytes high01 = high_pairs(rows[0], rows[1]), high23 = high_pairs(rows[2], rows[3]);
+  const Bytes quads[4] = {low_words(low01, low23), high_words(low01, low23), low_words(high01, high23),
+                          high_words(high01, high23)};
+  __builtin_memcpy(out, quads, sizeof quads);
+  const Shorts sum = __builtin_convertvector(rows[0], Shorts) + __builtin_convertvector(rows[1], Shorts) +
+                     __builtin_convertvector(rows[2], Shorts) + __builtin_convertvector(rows[3], Shorts);
+  sums += __builtin_convertvector(sum, Sums);
+}
+
+// A panel from b[K, N] with unit column stride.
+void pack_rows(const PackInt8Args& args, std::int64_t n0, std::int8_t* out, Sums& sums) {
+  const std::int64_t left = args.n - n0;
+  const std::size_t width = left < kPanelColumns ? static_cast<std::size_t>(left) : kPanelColumns;
+  for (std::int64_t k = 0; k < args.k; k += 4, out += kQuadBytes) {
+    Bytes rows[4] = {};
+    for (int i = 0; i < 4 && k + i < args.k; ++i) {
+      const std::int8_t* from = args.b + (k + i) * args.stride_k + n0;
+      if (width == kPanelColumns)
+        rows[i] = load_bytes(from);
+      else
+        __builtin_memcpy(&rows[i], from, width);
+    }
+    interleave(rows, out, sums);
+  }
+}
+
+// A panel from any strides; quads are words if k is contiguous.
+void pack_columns(const PackInt8Args& args, std::int64_t n0, std::int8_t* out, Sums& sums) {
+  const std::int64_t left = args.n - n0, whole = args.stride_k == 1 ? args.k / 4 * 4 : 0;
+  const int width = left < kPanelColumns ? static_cast<int>(left) : static_cast<int>(kPanelColumns);
+  const std::int64_t quads = int8_quads(args.k);
+  if (width < kPanelColumns) __builtin_memset(out, 0, static_cast<std::size_t>(quads * kQuadBytes));
+  for (int c = 0; c < width; ++c) {
+    const std::int8_t* from = args.b + (n0 + c) * args.stride_n;
+    std::int8_t* to = out + c * 4;
+    std::int32_t sum = 0;
+    for (std::int64_t k = 0; k < whole; k += 4) __builtin_memcpy(to + k * kPanelColumns, from + k, 4);
+    for (std::int64_t k = 0; k < whole; ++k) sum += from[k];
+    for (std::int64_t k = whole; k < quads * 4; ++k) {
+      const std::int8_t value = k < args.k ? from[k * args.stride_k] : std::int8_t{0};
+      to[k / 4 * kQuadBytes + k % 4] = value;
+      sum += value;
+    }
+    sums[c] = sum;
+  }
+}
+
+}  // namespace
+
+void pack_int8(const PackInt8Args& args) {
+  const std::int64_t panels = int8_panels(args.n), panel_bytes = int8_quads(args.k) * kQuadBytes;
+#pragma omp parallel for num_threads(args.num_threads) if (double(args.k) * double(args.n) > 1e5)
+  for (std::int64_t p = 0; p < panels; ++p) {
+    std::int8_t* out = reinterpret_cast<std::int8_t*>(args.out) + p * panel_bytes;
+    Sums sums{};
+    if (args.stride_n == 1)
+      pack_rows(args, p * kPanelColumns, out, sums);
+    else
+      pack_columns(args, p * kPanelColumns, out, sums);
+    __builtin_memcpy(args.out + panels * panel_bytes + p * kPanelColumns * 4, &sums, sizeof sums);
+  }
+}
+
+}  // namespace CVPERF_ISA
+}  // namespace cvperf

@@ -1,0 +1,24 @@
+// Non-maximum suppression on raw pointers.
+#pragma once
+#include <cstdint>
+
+#include "dtype.hpp"
+#include "isa.hpp"
+
+namespace cvperf {
+
+struct NmsArgs {
+  const void* boxes;            // [n, 4] contiguous: x1, y1, x2, y2
+  const void* scores;           // [n] contiguous, the same dtype as boxes
+  const std::int64_t* classes;  // [n]; boxes of different classes ignore each other. Null: one class
+  DType dtype;                  // f16, bf16 (both computed in float32), f32 or f64
+  std::int64_t n;
+  double iou_threshold;  // a box goes if its IoU with a kept box of a higher rank is above this
+  std::int64_t* keep;    // [n], out: the kept indices by descending score, ties by index
+  int num_threads;
+};
+
+// Returns the number of boxes kept.
+CVPERF_DISPATCHED(std::int64_t, nms, NmsArgs)
+
+}  // namespace cvperf

@@ -1,0 +1,20 @@
+// Stable orders of keys, for NMS: by descending score, and by class. Linear-time (radix, counting) sorts;
+// compiled once, at the baseline instruction set, since they are bound by memory and not by arithmetic.
+#pragma once
+#include <cstdint>
+
+#include "dtype.hpp"
+
+namespace cvperf {
+
+// order[0..n): the indices of scores[0..n) (f16, bf16, f32 or f64) from the highest to the lowest score.
+// Equal scores keep index order, -0 equals +0, and NaN comes first: torch.sort(descending=True, stable=True).
+void order_by_score(const void* scores, DType dtype, std::int64_t n, std::int64_t* order);
+
+// Splits the ranks 0..n-1 by the class of the box that holds the rank, classes[order[rank]].
+// ranks[0..n): the ranks of the first class in ascending order, then those of the next class, and so on;
+// class c has ranks[starts[c]..starts[c + 1]). `starts` has room for n + 1. Returns the number of classes.
+std::int64_t group_by_class(const std::int64_t* classes, const std::int64_t* order, std::int64_t n, std::int64_t* ranks,
+                            std::int64_t* starts);
+
+}  // namespace cvperf

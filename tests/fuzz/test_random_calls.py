@@ -1,0 +1,199 @@
+"""Every op on random shapes and values: the reference's answer, or an error before native code.
+
+`make asan` runs this file once more on a module built with AddressSanitizer, where the AVX-512 sources
+run emulated; an access outside a tensor ends that run.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+import torchvision
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import cvperf
+from cvperf import _C, ops
+from cvperf.backends import reference
+
+EXAMPLES = int(os.environ.get("CVPERF_FUZZ_EXAMPLES", "150"))
+random_calls = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+
+FLOATING = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+WILD = [0.0, -0.0, 1e-30, -1.0, 3.5, 1e6, -1e6, 1e30, float("inf"), -float("inf"), float("nan")]
+TOLERANCE = {torch.float16: 4e-3, torch.bfloat16: 3e-2, torch.float32: 1e-5, torch.float64: 1e-12}
+
+isas = st.sampled_from(_C.available_isas())
+dtypes = st.sampled_from(FLOATING)
+seeds = st.integers(0, 2**31)
+layouts = st.sampled_from(["contiguous", "channels_last", "strided", "expanded"])
+
+
+@pytest.fixture(autouse=True)
+def restored_isa():  # type: ignore[no-untyped-def]
+    before = _C.isa()
+    yield
+    _C.select_isa(before)
+
+
+def laid_out(tensor: torch.Tensor, layout: str) -> torch.Tensor:
+    """The same values in another layout, with unused elements in between or shared ones."""
+    if layout == "channels_last" and tensor.dim() == 4:
+        return tensor.contiguous(memory_format=torch.channels_last)
+    if layout == "strided" and tensor.dim():
+        doubled = tensor.new_full((*tensor.shape[:-1], 2 * tensor.shape[-1] + 1), 77)
+        view = doubled[..., : 2 * tensor.shape[-1] : 2]
+        return view.copy_(tensor)
+    if layout == "expanded" and tensor.dim() and tensor.shape[0]:
+        return tensor[:1].expand_as(tensor)
+    return tensor
+
+
+def sprinkle_wild(values: torch.Tensor, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    flat = values.flatten().clone()
+    for i in torch.randperm(len(flat), generator=generator)[: len(flat) // 6]:
+        flat[i] = WILD[int(torch.randint(len(WILD), (), generator=generator))]
+    return flat.reshape(values.shape)
+
+
+def assert_close(found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
+    assert found.shape == expected.shape
+    if found.numel():
+        error = (found.double() - expected.double()).abs().max() / expected.abs().max().clamp(min=1)
+        assert error <= TOLERANCE[dtype], f"relative error {error:.2e} in {dtype}"
+
+
+@random_calls
+@given(isas, dtypes, seeds, st.integers(0, 90), st.sampled_from([-1.0, 0.0, 0.3, 0.5, 1.0, 2.0]),
+       st.booleans(), layouts)  # fmt: skip
+def test_nms(isa, dtype, seed, count, threshold, wild, layout) -> None:  # type: ignore[no-untyped-def]
+    _C.select_isa(isa)
+    torch.manual_seed(seed)
+    boxes = torch.randn(count, 4) * 20
+    scores = torch.randint(5, (count,)).float()
+    if wild:
+        boxes, scores = sprinkle_wild(boxes, seed), sprinkle_wild(scores, seed)
+    boxes, scores = laid_out(boxes.to(dtype), layout), laid_out(scores.to(dtype), layout)
+    labels = torch.randint(3, (count,))
+    compute = torch.float64 if dtype == torch.float64 else torch.float32
+    expected = torchvision.ops.nms(boxes.to(compute), scores.to(compute), threshold)
+    assert torch.equal(ops.nms(boxes, scores, threshold), expected)
+    vanilla = torchvision.ops.boxes._batched_nms_vanilla
+    expected = vanilla(boxes.to(compute), scores.to(compute), labels, threshold)
+    assert torch.equal(ops.batched_nms(boxes, scores, labels, threshold), expected)
+
+
+@st.composite
+def images(draw: st.DrawFn) -> torch.Tensor:
+    shape = draw(st.tuples(st.integers(0, 3), st.integers(0, 37), st.integers(1, 15), st.integers(1, 15)))
+    torch.manual_seed(draw(seeds))
+    return laid_out(torch.randn(shape).to(draw(dtypes)), draw(layouts))
+
+
+@random_calls
+@given(isas, images(), st.integers(0, 6), st.integers(1, 8), st.integers(1, 8),
+       st.sampled_from([-1, 0, 1, 2, 3]), st.booleans(), st.booleans(), seeds)  # fmt: skip
+def test_roi_align_and_roi_pool(  # type: ignore[no-untyped-def]
+    isa, image, count, height, width, ratio, aligned, wild, seed
+) -> None:
+    _C.select_isa(isa)
+    torch.manual_seed(seed)
+    boxes = torch.cat([torch.zeros(count, 1), torch.randn(count, 4) * 12], 1)
+    if image.shape[0]:
+        boxes[:, 0] = torch.randint(image.shape[0], (count,)).float()
+    if wild:
+        boxes[:, 1:] = sprinkle_wild(boxes[:, 1:], seed)
+    boxes = boxes.to(image.dtype)
+    if count and not image.shape[0]:
+        with pytest.raises(cvperf.ArgumentError, match="boxes"):
+            ops.roi_align(image, boxes, (height, width), 0.5, ratio, aligned)
+        return
+    source = image.clone().requires_grad_()
+    found = ops.roi_align(source, boxes, (height, width), 0.5, ratio, aligned)
+    found.sum().backward()
+    pooled = ops.roi_pool(source, boxes, (height, width), 0.5)
+    pooled.sum().backward()
+    assert found.shape == pooled.shape == (count, image.shape[1], height, width)
+    if not wild and image.dtype in (torch.float32, torch.float64):
+        expected = torchvision.ops.roi_align(
+            image.contiguous(), boxes, (height, width), 0.5, ratio, aligned
+        )
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=2e-4)
+        expected = torchvision.ops.roi_pool(image.contiguous(), boxes, (height, width), 0.5)
+        assert torch.equal(pooled, expected)
+
+
+@random_calls
+@given(images(), st.integers(1, 5), st.sampled_from([-1.0, 3.0, 0.5, float("nan"), float("inf"), 1e30]))
+def test_a_batch_index_out_of_range_is_refused(image, count, index) -> None:  # type: ignore[no-untyped-def]
+    boxes = torch.cat([torch.zeros(count, 1), torch.rand(count, 4)], 1)
+    boxes[-1, 0] = index
+    for op in (ops.roi_align, ops.roi_pool):
+        with pytest.raises(cvperf.ArgumentError, match="batch index"):
+            op(image, boxes.to(image.dtype), 2)
+
+
+@random_calls
+@given(isas, st.data())
+def test_conv2d(isa, data) -> None:  # type: ignore[no-untyped-def]
+    _C.select_isa(isa)
+    draw = data.draw
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3, 16]))
+    per_group, outputs = draw(st.integers(1, 18)), draw(st.integers(1, 18))
+    if groups > 3:
+        per_group, outputs = 1, draw(st.integers(1, 2))
+    dtype = draw(dtypes)
+    kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    stride, dilation = draw(pairs), draw(pairs)
+    padding = draw(st.tuples(st.integers(0, 4), st.integers(0, 4)))
+    size = draw(st.tuples(st.integers(1, 19), st.integers(1, 19)))
+    torch.manual_seed(draw(seeds))
+    image = torch.randn(draw(st.integers(0, 2)), groups * per_group, *size).to(dtype)
+    image = laid_out(image, draw(layouts))
+    weight = laid_out((torch.randn(groups * outputs, per_group, *kernel) / 4).to(dtype), draw(layouts))
+    bias = draw(st.sampled_from([None, torch.randn(groups * outputs).to(dtype)]))
+    activation = draw(st.sampled_from([None, "relu", "relu6", "silu", "hardswish", "sigmoid", "leaky_relu"]))
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    if any(s + 2 * p < r for s, p, r in zip(size, padding, reach, strict=True)):
+        with pytest.raises(cvperf.ArgumentError, match="weight|kernel"):
+            ops.conv2d(image, weight, bias, stride, padding, dilation, groups)
+        return
+    image = image.detach().clone().requires_grad_()
+    weight = weight.detach().clone().requires_grad_()
+    found = ops.conv2d(image, weight, bias, stride, padding, dilation, groups, activation=activation)
+    expected = reference.conv2d(
+        image.detach(), weight.detach(), bias, stride, padding, dilation, groups, activation, None
+    )
+    assert_close(found, expected, dtype)
+    grad = torch.randn_like(found)
+    plain = ops.conv2d(image, weight, bias, stride, padding, dilation, groups)
+    image_grad, weight_grad = torch.autograd.grad(plain, (image, weight), grad)
+    args = (stride, padding, dilation, groups)
+    assert_close(image_grad, reference.conv2d_input_grad(grad, weight.detach(), image.shape, *args), dtype)
+    assert_close(weight_grad, reference.conv2d_weight_grad(grad, image.detach(), weight.shape, *args), dtype)
+
+
+@random_calls
+@given(isas, seeds, st.integers(0, 40), st.integers(0, 70), st.integers(0, 50), st.booleans(),
+       st.booleans(), layouts, layouts)  # fmt: skip
+def test_int8_gemm(isa, seed, m, k, n, unsigned, packed, a_layout, b_layout) -> None:  # type: ignore[no-untyped-def]
+    _C.select_isa(isa)
+    torch.manual_seed(seed)
+    a = torch.randint(0, 256, (m, k)).to(torch.uint8)
+    a = a if unsigned else a.view(torch.int8)
+    b = torch.randint(-128, 128, (k, n)).to(torch.int8)
+    a, b = laid_out(a, a_layout), laid_out(b, b_layout)
+    expected = a.to(torch.int64) @ b.to(torch.int64)
+    right = ops.pack_int8(b) if packed else b
+    assert torch.equal(ops.int8_gemm(a, right), expected.to(torch.int32))
+    scale, bias = torch.rand(n), torch.randn(n)
+    found = ops.int8_gemm(a, right, scale_a=0.5, scale_b=scale, zero_a=3, bias=bias, activation="relu",
+                          out_dtype=torch.float32)  # fmt: skip
+    shifted = expected - 3 * b.to(torch.int64).sum(0)
+    assert_close(found, (shifted.double() * 0.5 * scale.double() + bias.double()).relu(), torch.float32)

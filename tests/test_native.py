@@ -1,0 +1,44 @@
+"""The native build: compiles for aarch64, and no instruction set leaks into another."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNELS = sorted((ROOT / "kernels" / "cpu").glob("*.cpp"))
+
+
+
+@pytest.mark.parametrize("source", KERNELS, ids=lambda path: path.name)
+def test_kernels_compile_for_aarch64(source: Path, tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "ziglang", "c++", "-target", "aarch64-linux-gnu"),
+        *("-std=c++17", "-O1", "-fopenmp", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-Wno-psabi"),
+        *("-DCVPERF_ISA=scalar", "-DCVPERF_VECTOR_BYTES=16"),
+        *("-c", str(source), "-o", str(tmp_path / "kernel.o")),
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+def test_no_symbol_is_shared_between_instruction_sets() -> None:
+    # A weak symbol without the instruction set in its name is a template or inline function of which
+    # the linker keeps one copy for all: the AVX-512 one could then run on a machine without it.
+    objects = [
+        path
+        for path in (ROOT / "build").glob("*/CMakeFiles/kernels_*.dir/kernels/cpu/*.o")
+        if "asan" not in path.parts
+    ]
+    assert objects, "no object files under build/: install with pip install -e ."
+    for path in objects:
+        names = re.search(r"kernels_(\w+)\.dir", str(path))
+        assert names is not None
+        symbols = subprocess.run(["nm", "-C", path], capture_output=True, text=True, check=True).stdout
+        leaked = [line for line in symbols.splitlines() if re.search(r" [WVu] ", line)]
+        leaked = [line for line in leaked if f"cvperf::{names[1]}::" not in line]
+        assert not leaked, f"{path.name} for {names[1]}: {leaked[:5]}"
