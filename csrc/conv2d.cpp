@@ -52,8 +52,8 @@ void bind_conv2d(py::module_& m) {
                 as<void>(input), as<void>(weight), as<void>(bias), as<void>(residual), as<void>(output), activation});
       },
       py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"), py::arg("output"), py::arg("sizes"),
-      py::arg("window"), py::arg("groups"), py::arg("channels_last"), py::arg("weight_channels_last"),
-      py::arg("dtype"), py::arg("activation"), py::arg("num_threads"), py::call_guard<py::gil_scoped_release>());
+      py::arg("window"), py::arg("groups"), py::arg("channels_last"), py::arg("weight_channels_last"), py::arg("dtype"),
+      py::arg("activation"), py::arg("num_threads"), py::call_guard<py::gil_scoped_release>());
   m.def(
       "conv2d_input_grad",
       [](Pointer grad_output, Pointer weight, Pointer grad_input, const Sizes& sizes, const Window& window,

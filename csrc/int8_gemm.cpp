@@ -30,7 +30,8 @@ void bind_int8_gemm(py::module_& m) {
       py::arg("packed_ptr"), py::arg("scale_a_ptr"), py::arg("scale_a_per_row"), py::arg("scale_b_ptr"),
       py::arg("scale_b_per_column"), py::arg("zero_a_ptr"), py::arg("zero_a_per_row"), py::arg("bias_ptr"),
       py::arg("activation"), py::arg("out_ptr"), py::arg("out_dtype"), py::arg("num_threads"),
-      py::call_guard<py::gil_scoped_release>(), "Pointers that are 0 stand for scales of 1, zero points and bias of 0.");
+      py::call_guard<py::gil_scoped_release>(),
+      "Pointers that are 0 stand for scales of 1, zero points and bias of 0.");
 }
 
 }  // namespace cvperf

@@ -10,7 +10,7 @@ try:
     from rich.console import Console
     from rich.table import Table
 except ImportError as error:
-    raise SystemExit("the cvperf command needs typer and rich: pip install 'cvperf[cli]'") from error
+    raise SystemExit("the cvperf command needs more: pip install 'cvperf[cli]'") from error
 
 from cvperf import environment
 
@@ -27,7 +27,7 @@ def env() -> None:
     for name, text in environment.collect().items():
         facts.add_row(name, text)
     console.print(facts)
-    ops = Table("op", "backend", "takes", "state", title="backends")
+    ops = Table("backend", "state", "takes", "ops", title="backends")
     for row in environment.served():
         ops.add_row(*row)
     console.print(ops)
@@ -35,7 +35,7 @@ def env() -> None:
 
 @bench.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="folder for index.html and demo.jsonl")] = Path("report"),
+    output: Annotated[Path, typer.Option(help="folder of the report")] = Path("report"),
     repeats: Annotated[int, typer.Option(min=1, help="runs of each case, with and without")] = 3,
     only: Annotated[list[str] | None, typer.Option(help="run only this case; repeatable")] = None,
 ) -> None:

@@ -15,8 +15,9 @@ from cvperf.backends.registry import Backend, backends
 
 # Features the kernels or the peers choose by, as /proc/cpuinfo spells them.
 _FEATURES = (
-    "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8",
-)  # fmt: skip
+    *("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16"),
+    *("avx_vnni", "amx_int8"),
+)
 _OPTIONAL = {
     "torchvision": "models",
     "rich": "cli",
@@ -59,8 +60,12 @@ def loaded_openmp() -> list[str]:
 
 
 def served() -> list[tuple[str, str, str, str]]:
-    """(op, backend, device and dtypes, state) for each registered backend."""
-    return [(b.op, b.name, f"{b.device}: {_dtypes(b.dtypes)}", _state(b)) for b in backends()]
+    """(backend, state, device and dtypes, ops) for each group of ops that share the first three."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for backend in backends():
+        takes = f"{backend.device}: {_dtypes(backend.dtypes)}"
+        groups.setdefault((backend.name, _state(backend), takes), []).append(backend.op)
+    return [(*group, " ".join(ops)) for group, ops in groups.items()]
 
 
 def _state(backend: Backend) -> str:
@@ -93,7 +98,7 @@ def _cpu_features() -> list[str]:
 def _gpu() -> str:
     if not torch.cuda.is_available():
         return "none that torch can use (torch.cuda.is_available() is False)"
-    return f"{torch.cuda.get_device_name()}; cvperf has no kernels for it yet, so torch's own run there"
+    return f"{torch.cuda.get_device_name()}; cvperf has no kernels for it yet, torch's run"
 
 
 def _lines(path: str) -> list[str]:

@@ -59,7 +59,8 @@ def check_tensor(
     if allowed and value.dtype not in allowed:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
         raise ArgumentError(
-            f"{name} must be {expected} of one of {names}; got {describe(value)}. Convert it with .to()"
+            f"{name} must be {expected} of one of {names}; got {describe(value)}. "
+            "Convert it with .to()"
         )
     if like is not None:
         other_name, other = like

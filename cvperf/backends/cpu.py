@@ -448,7 +448,8 @@ def _convolution_shape(
     image: Sequence[int], weight: Sequence[int], window: _Window
 ) -> tuple[int, int, int, int]:
     sides = [
-        (image[2 + i] + 2 * window[4 + i] - window[6 + i] * (window[i] - 1) - 1) // window[2 + i] + 1
+        (image[2 + i] + 2 * window[4 + i] - window[6 + i] * (window[i] - 1) - 1) // window[2 + i]
+        + 1
         for i in (0, 1)
     ]
     return image[0], weight[0], max(sides[0], 0), max(sides[1], 0)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import grad as gradients
 
 from cvperf.backends.registry import FLOATING, convolution_format, register
 
@@ -287,16 +288,6 @@ def int8_gemm(
 
 # --- conv2d ---------------------------------------------------------------------------------------
 
-_ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
-    None: lambda x: x,
-    "relu": torch.nn.functional.relu,
-    "relu6": torch.nn.functional.relu6,
-    "silu": torch.nn.functional.silu,
-    "hardswish": torch.nn.functional.hardswish,
-    "sigmoid": torch.sigmoid,
-    "leaky_relu": torch.nn.functional.leaky_relu,
-}
-
 
 @register("conv2d", "reference", "cpu", FLOATING, automatic=False)
 def conv2d(
@@ -323,8 +314,8 @@ def conv2d(
     )
     if residual is not None:
         output = output + residual.double()
-    output = _ACTIVATIONS[activation](output).to(image.dtype)
-    return output.contiguous(memory_format=convolution_format(image, weight))
+    output = activate(activation, output)
+    return output.to(image.dtype).contiguous(memory_format=convolution_format(image, weight))
 
 
 @register("conv2d_input_grad", "reference", "cpu", FLOATING, automatic=False)
@@ -338,7 +329,7 @@ def conv2d_input_grad(
     groups: int,
 ) -> Tensor:
     """torch's gradient in float64, rounded once."""
-    image_grad = torch.nn.grad.conv2d_input(
+    image_grad = gradients.conv2d_input(
         tuple(input_size), weight.double(), grad.double(), stride, padding, dilation, groups
     ).to(grad.dtype)
     return image_grad.contiguous(memory_format=convolution_format(grad, weight))
@@ -355,7 +346,7 @@ def conv2d_weight_grad(
     groups: int,
 ) -> Tensor:
     """torch's gradient in float64, rounded once."""
-    weight_grad = torch.nn.grad.conv2d_weight(
+    weight_grad = gradients.conv2d_weight(
         image.double(), tuple(weight_size), grad.double(), stride, padding, dilation, groups
     ).to(grad.dtype)
     return weight_grad.contiguous(memory_format=convolution_format(image, grad))

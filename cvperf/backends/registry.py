@@ -36,7 +36,7 @@ class Backend:
         dtypes: dtypes of the op's first tensor that it takes.
         layouts: memory layouts that it takes without a copy.
         function: called with the op's arguments.
-        unavailable: returns why this machine cannot run it, with the command that mends it, or None.
+        unavailable: returns None, or why this machine cannot run it, with the command that helps.
         automatic: whether ``select`` may pick it unasked (the reference is only used by name).
     """
 
@@ -99,7 +99,7 @@ def prefer(name: str) -> Iterator[None]:
 
 
 def layout_of(tensor: torch.Tensor) -> str:
-    """``"channels_last"`` for a [N, C, H, W] tensor stored as [N, H, W, C]; else ``"contiguous"``."""
+    """``"channels_last"`` for [N, C, H, W] stored as [N, H, W, C]; else ``"contiguous"``."""
     if tensor.dim() != 4 or tensor.is_contiguous():
         return "contiguous"
     channels_last = tensor.is_contiguous(memory_format=torch.channels_last)

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from cvperf.backends.registry import FLOATING, layout_of, select
 from cvperf.dropin import crossover
+from cvperf.ops._convolution import output_shape
 
-INVALID = "arguments that the original rejects itself"
+INVALID = "arguments that the kernels do not take; the original checks them"
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,7 @@ def _serve_roi(op: str) -> Callable[..., Any]:
 
 def _refuse_roi(image: Tensor, boxes: Tensor, *args: Any) -> str | None:
     fits = (
-        image.dim() == 4
-        and boxes.dim() == 2
-        and boxes.shape[1] == 5
-        and _float_cpu(image, boxes)
+        image.dim() == 4 and boxes.dim() == 2 and boxes.shape[1] == 5 and _float_cpu(image, boxes)
     )
     return None if fits else INVALID
 
@@ -110,9 +108,7 @@ def _serve_convolution(
     *flags: bool,
 ) -> Tensor:
     kernel = select("conv2d", "cpu", image.dtype, layout_of(image))
-    return kernel.function(
-        image, weight, bias, stride, padding, dilation, groups, None, None
-    )
+    return kernel.function(image, weight, bias, stride, padding, dilation, groups, None, None)
 
 
 def _refuse_convolution(
@@ -127,39 +123,37 @@ def _refuse_convolution(
     groups: int,
     *flags: bool,
 ) -> str | None:
+    tensors = (image, weight) if bias is None else (image, weight, bias)
+    refusal = _unfit(tensors, stride, padding, dilation, transposed, groups)
+    if refusal is None and bias is not None and bias.shape != weight.shape[:1]:
+        return INVALID
+    return refusal or crossover.conv2d(image, weight, stride, padding, dilation, groups)
+
+
+def _unfit(
+    tensors: Sequence[Tensor],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    groups: int,
+) -> str | None:
+    """Why the kernels do not take this convolution; ``tensors`` begin with image and weight."""
+    image, weight = tensors[:2]
     if image.dim() != 4 or weight.dim() != 4:
         return "not a 2-D convolution"
     if transposed:
         return "transposed convolution"
-    tensors = (image, weight) if bias is None else (image, weight, bias)
     fits = (
         _float_cpu(*tensors)
         and len(stride) == len(padding) == len(dilation) == 2
-        and min(stride) > 0
+        and min(*stride, *dilation, groups, *weight.shape) > 0
         and min(padding) >= 0
-        and min(dilation) > 0
-        and groups > 0
         and image.shape[1] == weight.shape[1] * groups
         and weight.shape[0] % groups == 0
-        and weight.shape[0] > 0
-        and (bias is None or bias.shape == weight.shape[:1])
-        and all(_output_size(image, weight, stride, padding, dilation, axis) > 0 for axis in (0, 1))
+        and min(output_shape(image, weight, stride, padding, dilation)[2:]) > 0
     )
-    if not fits:
-        return INVALID
-    return crossover.conv2d(image, weight, stride, dilation, groups)
-
-
-def _output_size(
-    image: Tensor,
-    weight: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    axis: int,
-) -> int:
-    reach = dilation[axis] * (weight.shape[2 + axis] - 1) + 1
-    return (image.shape[2 + axis] + 2 * padding[axis] - reach) // stride[axis] + 1
+    return None if fits else INVALID
 
 
 def _serve_convolution_backward(
@@ -202,12 +196,8 @@ def _refuse_convolution_backward(
     groups: int,
     output_mask: Sequence[bool],
 ) -> str | None:
-    refusal = _refuse_convolution(
-        image, weight, None, stride, padding, dilation, transposed, output_padding, groups
-    )
-    if refusal is None and not _float_cpu(image, grad):
-        return INVALID
-    return refusal or crossover.conv2d_backward(image, weight, stride, dilation, groups)
+    refusal = _unfit((image, weight, grad), stride, padding, dilation, transposed, groups)
+    return refusal or crossover.conv2d_backward(image, groups)
 
 
 _FASTER = "faster than the original by the recorded crossover"

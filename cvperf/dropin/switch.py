@@ -1,8 +1,8 @@
 """Turning overrides on and off in torch's dispatcher.
 
 An override is a kernel registered above the original at a device key. Code that imported the
-function long ago, scripted functions and exported models all pass through the dispatcher, so all are
-served; removing the registration uncovers the original, untouched.
+function long ago, scripted functions and exported models all pass through the dispatcher, so all
+are served; removing the registration uncovers the original, untouched.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def use(*names: str) -> Iterator[None]:
     :func:`cvperf.explain` lists both. Leaving the block restores the originals. Blocks nest.
 
     Args:
-        names: any of ``"nms"``, ``"roi_align"``, ``"roi_pool"``, ``"conv2d"``; all if none is given.
+        names: any of ``"nms"``, ``"roi_align"``, ``"roi_pool"``, ``"conv2d"``; none means all.
 
     Raises:
         ArgumentError: a name is unknown.
@@ -125,7 +125,7 @@ def _install(override: Override) -> torch.library.Library:
     original = torch.library.get_kernel(override.target, "CPU")
 
     def call(*args: Any) -> Any:
-        # An original may call other overridden ops (convolution calls _convolution): leave those be.
+        # An original may call other overridden ops (convolution calls _convolution): leave those.
         if getattr(_local, "in_original", False):
             return original.call_boxed(_CPU, *args)
         refusal = override.refuse(*args)

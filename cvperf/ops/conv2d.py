@@ -25,7 +25,7 @@ LEAKY_RELU_SLOPE = 0.01
 
 
 def conv2d(
-    input: Tensor,  # noqa: A002
+    input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: int | Sequence[int] = 1,
@@ -65,8 +65,8 @@ def conv2d(
         ArgumentError: shapes, dtypes, devices or numbers do not fit.
         TypeError: an argument is of the wrong type.
 
-    Complexity: 2 * N * O * OH * OW * C / groups * kh * kw operations; no unfolded copy of the input.
-    Differentiable twice in input, weight, bias and residual. Deterministic, backward included.
+    Complexity: 2 * N * O * OH * OW * C / groups * kh * kw operations, without an unfolded copy of
+    the input. Differentiable twice in input, weight, bias and residual. Deterministic.
 
     Source: implicit matrix product in register tiles (Goto and van de Geijn, "Anatomy of
     High-Performance Matrix Multiplication", TOMS 2008), read through pointers as in Dukhan, "The

@@ -16,7 +16,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     Boxes are visited by descending score (ties: lower index first, NaN scores first, as in
     ``torch.sort``). A box is kept unless a kept box overlaps it with an intersection over union
     strictly greater than ``iou_threshold``. The answer is index for index torchvision's, also for
-    zero-area, reversed and NaN boxes. float16 and bfloat16 are widened to float32 and compared there.
+    zero-area, reversed and NaN boxes. float16 and bfloat16 are widened to float32 and compared
+    there.
 
     Args:
         boxes: [N, 4] corners ``(x1, y1, x2, y2)`` in pixels; float16, bfloat16, float32 or float64.

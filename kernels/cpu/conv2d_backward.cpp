@@ -13,7 +13,8 @@ namespace CVPERF_ISA {
 namespace {
 
 // The taps that pixels of one residue see, nearest output first; returns how many.
-std::int64_t taps_of_residue(const Conv2dShape& s, int axis, std::int64_t residue, std::int64_t weight_stride, Tap* taps) {
+std::int64_t taps_of_residue(const Conv2dShape& s, int axis, std::int64_t residue, std::int64_t weight_stride,
+                             Tap* taps) {
   std::int64_t count = 0;
   for (std::int64_t k = s.kernel[axis] - 1; k >= 0; --k) {
     const std::int64_t distance = residue + s.padding[axis] - k * s.dilation[axis];

@@ -196,13 +196,13 @@ void run(ConvProblem p) {
 #ifdef _OPENMP
     thread = omp_get_thread_num();
 #endif
-    const typename ChannelsLast<T>::Scratch s{rows.data() + thread * job.segments * block,
-                                              copies.data() + thread * copy_size,
-                                              sums.data() + thread * block * kTileColumns<C>,
-                                              where.data() + thread * block};
+    const typename ChannelsLast<T>::Scratch s{
+        rows.data() + thread * job.segments * block, copies.data() + thread * copy_size,
+        sums.data() + thread * block * kTileColumns<C>, where.data() + thread * block};
 #pragma omp for schedule(static)
     for (std::int64_t i = 0; i < p.groups * panels; ++i)
-      pack_filter_panel<T>(p, i / panels, i % panels * kTileColumns<C>, packed.data() + i * p.depth() * kTileColumns<C>);
+      pack_filter_panel<T>(p, i / panels, i % panels * kTileColumns<C>,
+                           packed.data() + i * p.depth() * kTileColumns<C>);
 #pragma omp for schedule(dynamic, 1)
     for (std::int64_t task = 0; task < tasks; ++task) {
       const std::int64_t group = task % p.groups, split = task / p.groups % splits;
@@ -219,10 +219,14 @@ void run(ConvProblem p) {
 
 void run_channels_last(const ConvProblem& p) {
   switch (p.dtype) {
-    case DType::f16: return run<half>(p);
-    case DType::bf16: return run<bfloat16>(p);
-    case DType::f64: return run<double>(p);
-    default: return run<float>(p);
+    case DType::f16:
+      return run<half>(p);
+    case DType::bf16:
+      return run<bfloat16>(p);
+    case DType::f64:
+      return run<double>(p);
+    default:
+      return run<float>(p);
   }
 }
 

@@ -43,7 +43,8 @@ struct DepthwiseLast {
   // Channels [c, c + Vectors * lanes) of up to four pixels. Tap (r, t) of pixel i is at
   // Table ? table[tap * kPixels + i] : image + r-th row + t-th column + i * step.
   template <int Vectors, bool Table>
-  CVPERF_INLINE void sum(const T* const* table, const T* image, std::int64_t c, Vec<C> (&sums)[kPixels][Vectors]) const {
+  CVPERF_INLINE void sum(const T* const* table, const T* image, std::int64_t c,
+                         Vec<C> (&sums)[kPixels][Vectors]) const {
     constexpr int lanes = kLanes<C>;
     const std::int64_t step = p.stride[1] * p.in_column;
 #pragma GCC unroll 4
@@ -53,7 +54,8 @@ struct DepthwiseLast {
     std::int64_t tap = 0;
     for (std::int64_t r = 0; r < p.num_tap_rows; ++r) {
       for (std::int64_t t = 0; t < p.num_tap_columns; ++t, ++tap) {
-        const T* from = Table ? nullptr : image + p.tap_rows[r].offset * p.in_row + p.tap_columns[t].offset * p.in_column + c;
+        const T* from =
+            Table ? nullptr : image + p.tap_rows[r].offset * p.in_row + p.tap_columns[t].offset * p.in_column + c;
         Vec<C> w[Vectors];
 #pragma GCC unroll 4
         for (int v = 0; v < Vectors; ++v) w[v] = load(weight + tap * p.groups + c + v * lanes);
@@ -169,9 +171,10 @@ void run_last(const ConvProblem& p) {
   Buffer<T> zeros(padded);
   Buffer<const T*> table(threads * p.taps() * kPixels + 1);
   const T* from = static_cast<const T*>(p.weight);
-  for (std::int64_t tap = 0; tap < p.taps(); ++tap)
-    for (std::int64_t c = 0; c < p.groups; ++c)
-      weight[tap * p.groups + c] = to_compute(from[c * p.weight_group + tap_weight(p, tap)]);
+  for (std::int64_t tap = 0; tap < p.taps(); ++tap) {
+    const std::int64_t at = tap_weight(p, tap);
+    for (std::int64_t c = 0; c < p.groups; ++c) weight[tap * p.groups + c] = to_compute(from[c * p.weight_group + at]);
+  }
   for (std::int64_t c = 0; c < padded; ++c) {
     bias[c] = p.bias && c < p.groups ? to_compute(static_cast<const T*>(p.bias)[c]) : C(0);
     zeros[c] = T{};
@@ -269,18 +272,20 @@ void run_planes(const ConvProblem& p) {
   Buffer<C> weight(p.groups * p.taps());
   Buffer<std::int64_t> offsets(p.taps());
   for (std::int64_t tap = 0; tap < p.taps(); ++tap) {
-    offsets[tap] = layout.tap_offset(p.tap_rows[tap / p.num_tap_columns].offset, p.tap_columns[tap % p.num_tap_columns].offset);
-    for (std::int64_t c = 0; c < p.groups; ++c)
-      weight[c * p.taps() + tap] = to_compute(static_cast<const T*>(p.weight)[c * p.weight_group + tap_weight(p, tap)]);
+    offsets[tap] =
+        layout.tap_offset(p.tap_rows[tap / p.num_tap_columns].offset, p.tap_columns[tap % p.num_tap_columns].offset);
+    const T* from = static_cast<const T*>(p.weight) + tap_weight(p, tap);
+    for (std::int64_t c = 0; c < p.groups; ++c) weight[c * p.taps() + tap] = to_compute(from[c * p.weight_group]);
   }
   const DepthwisePlanar<T> job{p, layout, offsets.data()};
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 4) if (threads > 1)
   for (std::int64_t task = 0; task < planes * strips; ++task) {
     const std::int64_t plane = task / strips, n = plane / p.groups, c = plane % p.groups;
-    const std::int64_t begin = p.out_height * (task % strips) / strips, end = p.out_height * (task % strips + 1) / strips;
+    const std::int64_t begin = p.out_height * (task % strips) / strips,
+                       end = p.out_height * (task % strips + 1) / strips;
     C* mine = strip.data() + thread_index() * strip_size;
-    fill_strip(layout, static_cast<const T*>(p.in) + n * p.in_batch + c * p.in_channel, p.in_row, p.in_height, p.in_width,
-               begin * p.stride[0], layout.image_rows(end - begin), mine);
+    fill_strip(layout, static_cast<const T*>(p.in) + n * p.in_batch + c * p.in_channel, p.in_row, p.in_height,
+               p.in_width, begin * p.stride[0], layout.image_rows(end - begin), mine);
     job.run_rows(mine, weight.data() + c * p.taps(), n, c, begin, end);
   }
 }
@@ -300,10 +305,17 @@ bool run_depthwise(const ConvProblem& p) {
   if (p.channels != 1 || p.filters != 1 || p.groups == 1 || p.taps() == 0) return false;
   if (p.batch * p.out_height * p.out_width == 0) return true;
   switch (p.dtype) {
-    case DType::f16: run<half>(p); break;
-    case DType::bf16: run<bfloat16>(p); break;
-    case DType::f64: run<double>(p); break;
-    default: run<float>(p);
+    case DType::f16:
+      run<half>(p);
+      break;
+    case DType::bf16:
+      run<bfloat16>(p);
+      break;
+    case DType::f64:
+      run<double>(p);
+      break;
+    default:
+      run<float>(p);
   }
   return true;
 }

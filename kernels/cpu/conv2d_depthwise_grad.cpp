@@ -79,7 +79,8 @@ void run_planes(const ConvProblem& p, const T* grad, void* out) {
   Buffer<C> strip(threads * strip_size), row_copy(threads * row_size), sums(p.groups * p.taps());
   Buffer<std::int64_t> offsets(p.taps());
   for (std::int64_t tap = 0; tap < p.taps(); ++tap)
-    offsets[tap] = layout.tap_offset(p.tap_rows[tap / p.num_tap_columns].offset, p.tap_columns[tap % p.num_tap_columns].offset);
+    offsets[tap] =
+        layout.tap_offset(p.tap_rows[tap / p.num_tap_columns].offset, p.tap_columns[tap % p.num_tap_columns].offset);
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
   for (std::int64_t c = 0; c < p.groups; ++c) {
     C* mine = strip.data() + thread_index() * strip_size;
@@ -183,10 +184,17 @@ bool depthwise_weight_grad(const ConvProblem& p, const void* grad, void* out) {
   if (p.channels != 1 || p.filters != 1 || p.groups == 1 || p.taps() == 0) return false;
   if (p.batch * p.out_height * p.out_width == 0) return false;
   switch (p.dtype) {
-    case DType::f16: run<half>(p, grad, out); break;
-    case DType::bf16: run<bfloat16>(p, grad, out); break;
-    case DType::f64: run<double>(p, grad, out); break;
-    default: run<float>(p, grad, out);
+    case DType::f16:
+      run<half>(p, grad, out);
+      break;
+    case DType::bf16:
+      run<bfloat16>(p, grad, out);
+      break;
+    case DType::f64:
+      run<double>(p, grad, out);
+      break;
+    default:
+      run<float>(p, grad, out);
   }
   return true;
 }

@@ -8,8 +8,8 @@ namespace CVPERF_ISA {
 // out[i] = activation(sum[i] + bias[i] + residual[i]) for i < count; bias and residual may be null.
 // `bias_step` is 1 for a bias each element and 0 for one bias for all.
 template <class T>
-CVPERF_INLINE void finish_run(T* out, const Compute<T>* sum, std::int64_t count, const Compute<T>* bias,
-                              int bias_step, const T* residual, Activation activation) {
+CVPERF_INLINE void finish_run(T* out, const Compute<T>* sum, std::int64_t count, const Compute<T>* bias, int bias_step,
+                              const T* residual, Activation activation) {
   using C = Compute<T>;
   constexpr int lanes = kLanes<C>;
   for (std::int64_t i = 0; i < count; i += lanes) {

@@ -36,8 +36,8 @@ inline ConvProblem layer_problem(const Conv2dShape& s, Tap* rows, Tap* columns) 
   ConvProblem p{};
   p.dtype = s.dtype;
   // A thread is worth waking for about 10 microseconds of work.
-  const std::int64_t work = s.batch * s.out_height * s.out_width * s.out_channels * (s.in_channels / s.groups) *
-                            s.kernel[0] * s.kernel[1];
+  const std::int64_t work =
+      s.batch * s.out_height * s.out_width * s.out_channels * (s.in_channels / s.groups) * s.kernel[0] * s.kernel[1];
   const std::int64_t useful = 1 + work / (1 << 17);
   p.num_threads = useful < s.num_threads ? static_cast<int>(useful) : s.num_threads;
   p.channels_last = s.channels_last;

@@ -36,9 +36,9 @@ void pack_filter_panel(const ConvProblem& p, std::int64_t group, std::int64_t fi
       // Runs of consecutive numbers: the whole filter, or the channels of one tap.
       const std::int64_t run = dense ? taps * channels : channels, runs = dense ? 1 : taps;
       for (std::int64_t n = 0; n < runs; ++n) {
-        const T* from = dense ? base
-                              : base + p.tap_rows[n / p.num_tap_columns].weight +
-                                    p.tap_columns[n % p.num_tap_columns].weight;
+        const T* from =
+            dense ? base
+                  : base + p.tap_rows[n / p.num_tap_columns].weight + p.tap_columns[n % p.num_tap_columns].weight;
         std::int64_t tap = dense ? 0 : n, channel = 0;
         for (std::int64_t i = 0; i < run; i += lanes) {
           Vec<C> square[lanes];

@@ -62,11 +62,13 @@ class PixelPanel {
     count_ = count;
     vectors_ = (count + kLanes<C> - 1) / kLanes<C>;
     std::int32_t next = 0, tap = 0;
+    const std::int64_t first_row = begin / p_.out_width, first_column = begin % p_.out_width;
+    whole_ = count == vectors_ * kLanes<C> && first_column + count <= p_.out_width;
     for (std::int64_t r = 0; r < p_.num_tap_rows; ++r) {
       for (std::int64_t t = 0; t < p_.num_tap_columns; ++t) {
         first_[tap++] = next;
         const std::int64_t shift = p_.tap_columns[t].offset;
-        std::int64_t y = begin / p_.out_width, x = begin % p_.out_width;
+        std::int64_t y = first_row, x = first_column;
         for (int lane = 0; lane < count; ++y, x = 0) {
           const int run = static_cast<int>(p_.out_width - x < count - lane ? p_.out_width - x : count - lane);
           const std::int64_t iy = y * p_.stride[0] + p_.tap_rows[r].offset;
@@ -74,13 +76,16 @@ class PixelPanel {
             int low = 0, high = run;
             while (low < high && (x + low) * p_.stride[1] + shift < 0) ++low;
             while (high > low && (x + high - 1) * p_.stride[1] + shift >= p_.in_width) --high;
-            if (low < high) add(copies_[next++], iy * p_.in_row + (x + low) * p_.stride[1] + shift, lane + low, high - low);
+            if (low < high)
+              add(copies_[next++], iy * p_.in_row + (x + low) * p_.stride[1] + shift, lane + low, high - low);
           }
           lane += run;
         }
       }
     }
     first_[tap] = next;
+    // Every tap of a whole panel sees one full run: copy number `tap`.
+    for (std::int32_t i = 0; i < tap; ++i) whole_ = whole_ && first_[i + 1] == i + 1 && copies_[i].count == count;
   }
 
   int vectors() const { return vectors_; }
@@ -90,15 +95,37 @@ class PixelPanel {
   void pack(const T* image, std::int64_t channels, const T* end, C* out) const {
     const std::int64_t taps = p_.taps();
     const int width = vectors_ * kLanes<C>;
+    if (whole_ && vectors_ == kTileVectors && taps > 0) {
+      const T* last = image + (channels - 1) * p_.in_channel + copies_[taps - 1].offset;
+      if (p_.stride[1] == 1) return pack_whole<1>(image, channels, out);
+      if (p_.stride[1] == 2 && end - last >= 2 * width) return pack_whole<2>(image, channels, out);
+    }
     for (std::int64_t c = 0; c < channels; ++c, image += p_.in_channel)
       for (std::int64_t tap = 0; tap < taps; ++tap, out += width) pack_tap(image, tap, end, out);
   }
 
  private:
+  // All taps see full runs, so there is nothing to decide between one copy and the next.
+  template <int Step>
+  void pack_whole(const T* image, std::int64_t channels, C* out) const {
+    constexpr int lanes = kLanes<C>;
+    const std::int64_t taps = p_.taps();
+    for (std::int64_t c = 0; c < channels; ++c, image += p_.in_channel)
+      for (std::int64_t tap = 0; tap < taps; ++tap, out += kTileVectors * lanes) {
+        const T* from = image + copies_[tap].offset;
+#pragma GCC unroll 4
+        for (int v = 0; v < kTileVectors; ++v)
+          store(out + v * lanes, Step == 1
+                                     ? load(from + v * lanes)
+                                     : even_lanes<C>(load(from + 2 * v * lanes), load(from + (2 * v + 1) * lanes)));
+      }
+  }
+
   void add(Copy<C>& copy, std::int64_t offset, int lane, int count) {
     copy.offset = offset;
     copy.lane = lane;
     copy.count = count;
+    if (count == vectors_ * kLanes<C>) return;  // a whole panel: its mask is never looked at
     for (int v = 0; v < kTileVectors; ++v)
       for (int i = 0; i < kLanes<C>; ++i) {
         const int at = v * kLanes<C> + i;
@@ -145,6 +172,7 @@ class PixelPanel {
   Copy<C>* copies_;
   std::int32_t* first_;
   int count_ = 0, vectors_ = 0;
+  bool whole_ = false;
 };
 
 }  // namespace CVPERF_ISA

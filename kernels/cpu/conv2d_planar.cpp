@@ -21,14 +21,15 @@ namespace CVPERF_ISA {
 namespace {
 
 constexpr std::int64_t kDepthBlock = 384;
+constexpr std::int64_t kPackedTogether = 20 * 1024;  // bytes of panels packed together, within L1
 
 template <class T>
 struct Planar {
   using C = Compute<T>;
 
   const ConvProblem& p;
-  const C* const* filters;  // [groups * filters] rows of K
-  const C* bias;            // [groups * filters] or null
+  const C* const* filters;      // [groups * filters] rows of K
+  const C* bias;                // [groups * filters] or null
   std::int64_t depth_channels;  // channels in a slice of K
   const T* end;                 // of the input
 
@@ -68,8 +69,35 @@ struct Planar {
              dense);
   }
 
-  void finish(std::int64_t plane, std::int64_t pixel, int columns, const C* sums, const C* row_bias,
-              bool dense) const {
+  // Several whole panels side by side, where all of K fits L1 with them: rows of the output are then written
+  // in longer runs. Filters go in groups of two tiles, so that a group's weights are read once from L1.
+  void run_panels(PixelPanel<T>& panel, C* packed, std::int64_t n, std::int64_t group, std::int64_t pixel,
+                  std::int64_t panels, std::int64_t first_filter, std::int64_t last_filter) const {
+    const T* image = static_cast<const T*>(p.in) + n * p.in_batch + group * p.channels * p.in_channel;
+    const std::int64_t panel_size = p.depth() * kTileColumns<C>;
+    for (std::int64_t i = 0; i < panels; ++i) {
+      panel.place(pixel + i * kTileColumns<C>, kTileColumns<C>);
+      panel.pack(image, p.channels, end, packed + i * panel_size);
+    }
+    TileArgs<C> t{};
+    t.segments = 1;
+    t.length = p.depth();
+    t.c_pitch = p.out_channel;
+    const std::int64_t count = last_filter - first_filter, groups = (count + 2 * kTileRows - 1) / (2 * kTileRows);
+    for (std::int64_t g = 0; g < groups; ++g) {
+      const std::int64_t begin = count * g / groups, rows = count * (g + 1) / groups - begin;
+      const std::int64_t filter = group * p.filters + first_filter + begin;
+      t.a = filters + filter;
+      t.row_bias = bias ? bias + filter : nullptr;
+      for (std::int64_t i = 0; i < panels; ++i) {
+        t.b = packed + i * panel_size;
+        t.c = static_cast<C*>(p.out) + n * p.out_batch + filter * p.out_channel + pixel + i * kTileColumns<C>;
+        multiply(rows, kTileVectors, t);
+      }
+    }
+  }
+
+  void finish(std::int64_t plane, std::int64_t pixel, int columns, const C* sums, const C* row_bias, bool dense) const {
     T* out = static_cast<T*>(p.out) + plane;
     if (dense) {
       finish_run(out + pixel, sums, columns, row_bias, 0,
@@ -92,9 +120,8 @@ void run(ConvProblem p) {
   if (pixels == 0 || p.batch == 0 || p.filters == 0) return;
   Planar<T> job{p, nullptr, nullptr, 0, nullptr};
   job.end = static_cast<const T*>(p.in) + p.batch * p.in_batch;
-  if (p.taps() == 1 && p.stride[0] == 1 && p.stride[1] == 1 && p.tap_rows->offset == 0 &&
-      p.tap_columns->offset == 0 && p.in_width == p.out_width && p.in_height == p.out_height &&
-      p.out_column == 1 && p.out_row == p.out_width) {
+  if (p.taps() == 1 && p.stride[0] == 1 && p.stride[1] == 1 && p.tap_rows->offset == 0 && p.tap_columns->offset == 0 &&
+      p.in_width == p.out_width && p.in_height == p.out_height && p.out_column == 1 && p.out_row == p.out_width) {
     // Pixelwise: the image is one long row.
     p.in_width = p.out_width = p.in_row = p.out_row = pixels;
     p.in_height = p.out_height = 1;
@@ -119,14 +146,22 @@ void run(ConvProblem p) {
   Buffer<C> rows(in_place ? 0 : all_filters * p.depth());
   Buffer<const C*> filters(all_filters);
   Buffer<C> bias(all_filters);
-  const std::int64_t packed_size = (job.depth_channels * p.taps() + 1) * kTileColumns<C>;
+  // Panels that are packed together where K is short and tiles go straight to the output.
+  std::int64_t together = 0;
+  if (sizeof(T) == sizeof(C) && p.out_column == 1 && p.out_row == p.out_width && !p.residual &&
+      p.activation == Activation::none && p.depth() > 0 && job.depth_channels >= p.channels) {
+    together = kPackedTogether / static_cast<std::int64_t>(sizeof(C)) / kTileColumns<C> / p.depth();
+    if (together > chunk) together = chunk;
+  }
+  const std::int64_t packed_size =
+      (job.depth_channels * p.taps() + 1) * kTileColumns<C> * (together > 1 ? together : 1);
   Buffer<C> packed(threads * packed_size);
   Buffer<C> sums(threads * p.filters * kTileColumns<C>);
   Buffer<Copy<C>> copies(threads * (p.taps() * kTileColumns<C> + 1));
   Buffer<std::int32_t> first(threads * (p.taps() + 1));
   for (std::int64_t f = 0; f < all_filters; ++f) {
-    filters[f] = in_place ? reinterpret_cast<const C*>(static_cast<const T*>(p.weight) + f / p.filters * p.weight_group +
-                                                       f % p.filters * p.weight_filter)
+    filters[f] = in_place ? reinterpret_cast<const C*>(static_cast<const T*>(p.weight) +
+                                                       f / p.filters * p.weight_group + f % p.filters * p.weight_filter)
                           : rows.data() + f * p.depth();
     if (p.bias) bias[f] = to_compute(static_cast<const T*>(p.bias)[f]);
   }
@@ -151,10 +186,19 @@ void run(ConvProblem p) {
     for (std::int64_t task = 0; task < tasks; ++task) {
       const std::int64_t split = task % splits, chunk_index = task / splits % chunks;
       const std::int64_t image = task / splits / chunks, n = image / p.groups, group = image % p.groups;
-      for (std::int64_t i = chunk_index * panels / chunks; i < (chunk_index + 1) * panels / chunks; ++i) {
+      std::int64_t i = chunk_index * panels / chunks;
+      const std::int64_t last = (chunk_index + 1) * panels / chunks, whole = pixels / kTileColumns<C>;
+      for (; together > 1 && i < last && i < whole;) {
+        std::int64_t some = last < whole ? last - i : whole - i;
+        if (some > together) some = together;
+        job.run_panels(panel, packed.data() + thread * packed_size, n, group, i * kTileColumns<C>, some,
+                       p.filters * split / splits, p.filters * (split + 1) / splits);
+        i += some;
+      }
+      for (; i < last; ++i) {
         const std::int64_t pixel = i * kTileColumns<C>, left = pixels - pixel;
-        job.run_panel(panel, packed.data() + thread * packed_size, sums.data() + thread * p.filters * kTileColumns<C>, n,
-                      group, pixel, static_cast<int>(left < kTileColumns<C> ? left : kTileColumns<C>),
+        job.run_panel(panel, packed.data() + thread * packed_size, sums.data() + thread * p.filters * kTileColumns<C>,
+                      n, group, pixel, static_cast<int>(left < kTileColumns<C> ? left : kTileColumns<C>),
                       p.filters * split / splits, p.filters * (split + 1) / splits);
       }
     }
@@ -165,10 +209,14 @@ void run(ConvProblem p) {
 
 void run_planar(const ConvProblem& p) {
   switch (p.dtype) {
-    case DType::f16: return run<half>(p);
-    case DType::bf16: return run<bfloat16>(p);
-    case DType::f64: return run<double>(p);
-    default: return run<float>(p);
+    case DType::f16:
+      return run<half>(p);
+    case DType::bf16:
+      return run<bfloat16>(p);
+    case DType::f64:
+      return run<double>(p);
+    default:
+      return run<float>(p);
   }
 }
 

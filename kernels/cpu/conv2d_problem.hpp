@@ -31,7 +31,7 @@ struct ConvProblem {
   const Tap* tap_rows;
   const Tap* tap_columns;
   std::int64_t num_tap_rows, num_tap_columns;
-  std::int64_t in_batch, in_channel, in_row, in_column;      // strides, elements
+  std::int64_t in_batch, in_channel, in_row, in_column;  // strides, elements
   std::int64_t out_batch, out_channel, out_row, out_column;
   std::int64_t weight_group, weight_filter, weight_channel;
 

@@ -80,7 +80,8 @@ struct WeightGrad {
     for (std::int64_t k = first; k < last; ++k, to += kChunk) {
       const std::int64_t tap = k % p.taps();
       const Tap &row = p.tap_rows[tap / p.num_tap_columns], &column = p.tap_columns[tap % p.num_tap_columns];
-      const T* plane = static_cast<const T*>(p.in) + n * p.in_batch + (group * p.channels + k / p.taps()) * p.in_channel;
+      const T* plane =
+          static_cast<const T*>(p.in) + n * p.in_batch + (group * p.channels + k / p.taps()) * p.in_channel;
       std::int64_t y = pixel / p.out_width, x = pixel % p.out_width;
       for (std::int64_t i = 0; i < count; ++y, x = 0) {
         const std::int64_t run = p.out_width - x < count - i ? p.out_width - x : count - i;
@@ -90,7 +91,8 @@ struct WeightGrad {
         while (high > low && (x + high - 1) * p.stride[1] + column.offset >= p.in_width) --high;
         for (std::int64_t j = 0; j < low; ++j) to[i + j] = C(0);
         if (low < high)
-          copy_run(to + i + low, plane + iy * p.in_row + (x + low) * p.stride[1] + column.offset, high - low, p.stride[1]);
+          copy_run(to + i + low, plane + iy * p.in_row + (x + low) * p.stride[1] + column.offset, high - low,
+                   p.stride[1]);
         for (std::int64_t j = high; j < run; ++j) to[i + j] = C(0);
         i += run;
       }
@@ -210,17 +212,26 @@ void run(const ConvProblem& p, const void* grad, void* grad_weight) {
     for (std::int64_t filter = 0; filter < p.groups * p.filters; ++filter) {
       const std::int64_t group = filter / p.filters, f = filter % p.filters;
       T* to = static_cast<T*>(grad_weight) + group * p.weight_group + f * p.weight_filter;
-      for (std::int64_t k = 0; k < depth; ++k) {
-        const std::int64_t b = k / block, in_block = k % block, tap = p.channels_last ? k / p.channels : k % p.taps();
-        const std::int64_t channel = p.channels_last ? k % p.channels : k / p.taps();
+      std::int64_t tap_row = 0, tap_column = 0, channel = 0;
+      for (std::int64_t b = 0; b < blocks; ++b) {
         const std::int64_t size = depth - b * block < block ? depth - b * block : block, height = job.rows(size);
-        const std::int64_t row = p.channels_last ? f : in_block, column = p.channels_last ? in_block : f;
-        const std::int64_t at = (column / columns * height + row) * columns + column % columns;
-        C sum = 0;
-        for (std::int64_t s = 0; chunks > 0 && s < segments; ++s)
-          sum += sums[((group * segments + s) * blocks + b) * sums_size + at];
-        to[p.tap_rows[tap / p.num_tap_columns].weight + p.tap_columns[tap % p.num_tap_columns].weight +
-           channel * p.weight_channel] = from_compute<T>(sum);
+        const C* from = sums.data() + (group * segments * blocks + b) * sums_size;
+        for (std::int64_t i = 0; i < size; ++i) {
+          const std::int64_t row = p.channels_last ? f : i, column = p.channels_last ? i : f;
+          const std::int64_t at = (column / columns * height + row) * columns + column % columns;
+          C sum = 0;
+          for (std::int64_t s = 0; chunks > 0 && s < segments; ++s) sum += from[s * blocks * sums_size + at];
+          to[p.tap_rows[tap_row].weight + p.tap_columns[tap_column].weight + channel * p.weight_channel] =
+              from_compute<T>(sum);
+          // The next k: channels run fastest in a channels-last image, taps in a planar one.
+          if (p.channels_last && ++channel < p.channels) continue;
+          if (p.channels_last) channel = 0;
+          if (++tap_column < p.num_tap_columns) continue;
+          tap_column = 0;
+          if (++tap_row < p.num_tap_rows) continue;
+          tap_row = 0;
+          if (!p.channels_last) ++channel;
+        }
       }
     }
   }
@@ -234,10 +245,14 @@ void conv2d_weight_grad(const Conv2dWeightGradArgs& a) {
   p.in = a.input;
   if (depthwise_weight_grad(p, a.grad_output, a.grad_weight)) return;
   switch (p.dtype) {
-    case DType::f16: return run<half>(p, a.grad_output, a.grad_weight);
-    case DType::bf16: return run<bfloat16>(p, a.grad_output, a.grad_weight);
-    case DType::f64: return run<double>(p, a.grad_output, a.grad_weight);
-    default: return run<float>(p, a.grad_output, a.grad_weight);
+    case DType::f16:
+      return run<half>(p, a.grad_output, a.grad_weight);
+    case DType::bf16:
+      return run<bfloat16>(p, a.grad_output, a.grad_weight);
+    case DType::f64:
+      return run<double>(p, a.grad_output, a.grad_weight);
+    default:
+      return run<float>(p, a.grad_output, a.grad_weight);
   }
 }
 

@@ -14,8 +14,8 @@ Isa best_isa() {
 #if defined(CVPERF_EMULATE_AVX512)
   return Isa::avx512_vnni;
 #endif
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+                    __builtin_cpu_supports("bmi2");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (avx512) return __builtin_cpu_supports("avx512vnni") ? Isa::avx512_vnni : Isa::avx512;
@@ -49,9 +49,7 @@ Isa active_isa() { return active(); }
 
 std::string isa_name(Isa isa) { return kNames[static_cast<int>(isa)]; }
 
-std::vector<std::string> available_isas() {
-  return {kNames, kNames + static_cast<int>(best_isa()) + 1};
-}
+std::vector<std::string> available_isas() { return {kNames, kNames + static_cast<int>(best_isa()) + 1}; }
 
 void select_isa(const std::string& name) { active() = parse(name); }
 

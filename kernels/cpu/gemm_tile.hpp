@@ -22,17 +22,17 @@ constexpr int kTileColumns = kTileVectors * kLanes<C>;
 
 template <class C>
 struct TileArgs {
-  const C* const* a;         // row pointers: a[segment * a_pitch + row]
+  const C* const* a;  // row pointers: a[segment * a_pitch + row]
   std::int64_t a_pitch;
-  std::int64_t a_offset;     // elements, added to each row pointer
-  std::int64_t segments;     // K is cut into segments, each with row pointers of its own
-  std::int64_t length;       // of a segment
-  const C* b;                // panel [segments * length][vectors * lanes]
-  const C* init;             // [rows][vectors * lanes] to add to, row pitch kTileColumns; null for zero
-  C* c;                      // where the tile goes
+  std::int64_t a_offset;  // elements, added to each row pointer
+  std::int64_t segments;  // K is cut into segments, each with row pointers of its own
+  std::int64_t length;    // of a segment
+  const C* b;             // panel [segments * length][vectors * lanes]
+  const C* init;          // [rows][vectors * lanes] to add to, row pitch kTileColumns; null for zero
+  C* c;                   // where the tile goes
   std::int64_t c_pitch;
-  const C* row_bias;         // [rows] or null
-  const C* column_bias;      // [vectors * lanes] or null
+  const C* row_bias;     // [rows] or null
+  const C* column_bias;  // [vectors * lanes] or null
 };
 
 template <class C, int Rows, int Vectors>
@@ -99,19 +99,28 @@ void multiply_tiles(const TileArgs<C>& t, std::int64_t begin, std::int64_t end) 
 template <class C, int Vectors>
 CVPERF_INLINE void multiply_one(const TileArgs<C>& t, std::int64_t begin, std::int64_t end) {
   switch (end - begin) {
-    case 1: return multiply_tiles<C, 1, Vectors>(t, begin, end);
-    case 2: return multiply_tiles<C, 2, Vectors>(t, begin, end);
-    case 3: return multiply_tiles<C, 3, Vectors>(t, begin, end);
-    case 4: return multiply_tiles<C, 4, Vectors>(t, begin, end);
+    case 1:
+      return multiply_tiles<C, 1, Vectors>(t, begin, end);
+    case 2:
+      return multiply_tiles<C, 2, Vectors>(t, begin, end);
+    case 3:
+      return multiply_tiles<C, 3, Vectors>(t, begin, end);
+    case 4:
+      return multiply_tiles<C, 4, Vectors>(t, begin, end);
 #if CVPERF_VECTOR_BYTES >= 32 || defined(__aarch64__)
-    case 5: return multiply_tiles<C, 5, Vectors>(t, begin, end);
-    case 6: return multiply_tiles<C, 6, Vectors>(t, begin, end);
+    case 5:
+      return multiply_tiles<C, 5, Vectors>(t, begin, end);
+    case 6:
+      return multiply_tiles<C, 6, Vectors>(t, begin, end);
 #endif
 #if CVPERF_VECTOR_BYTES == 64
-    case 7: return multiply_tiles<C, 7, Vectors>(t, begin, end);
-    case 8: return multiply_tiles<C, 8, Vectors>(t, begin, end);
+    case 7:
+      return multiply_tiles<C, 7, Vectors>(t, begin, end);
+    case 8:
+      return multiply_tiles<C, 8, Vectors>(t, begin, end);
 #endif
-    default: return;
+    default:
+      return;
   }
 }
 
@@ -131,12 +140,16 @@ void multiply_rows(std::int64_t rows, const TileArgs<C>& t) {
 template <class C>
 CVPERF_INLINE void multiply(std::int64_t rows, int vectors, const TileArgs<C>& t) {
   switch (vectors) {
-    case 1: return multiply_rows<C, 1>(rows, t);
-    case 2: return multiply_rows<C, 2>(rows, t);
+    case 1:
+      return multiply_rows<C, 1>(rows, t);
+    case 2:
+      return multiply_rows<C, 2>(rows, t);
 #if CVPERF_VECTOR_BYTES == 64
-    case 3: return multiply_rows<C, 3>(rows, t);
+    case 3:
+      return multiply_rows<C, 3>(rows, t);
 #endif
-    default: return;
+    default:
+      return;
   }
 }
 

@@ -29,8 +29,7 @@ void load_columns(const Int8GemmArgs& args, std::int64_t first, int width, Colum
     const bool inside = i < columns.count;
     columns.scale[i] = inside && args.scale_b ? args.scale_b[args.scale_b_per_column ? first + i : 0] : 1.0f;
     columns.bias[i] = inside && args.bias && !integer ? static_cast<const float*>(args.bias)[first + i] : 0.0f;
-    columns.int_bias[i] =
-        inside && args.bias && integer ? static_cast<const std::uint32_t*>(args.bias)[first + i] : 0u;
+    columns.int_bias[i] = inside && args.bias && integer ? static_cast<const std::uint32_t*>(args.bias)[first + i] : 0u;
   }
 }
 
@@ -44,8 +43,8 @@ CVPERF_INLINE void store_int8(std::int8_t* out, Vec<float> value, int count) {
 #if defined(__AVX512F__) && CVPERF_VECTOR_BYTES == 64
   const Narrow narrow = (Narrow)_mm512_cvtepi32_epi8((__m512i)integers);
 #elif defined(__AVX2__) && CVPERF_VECTOR_BYTES == 32
-  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)integers),
-                                        _mm256_extracti128_si256((__m256i)integers, 1));
+  const __m128i words =
+      _mm_packs_epi32(_mm256_castsi256_si128((__m256i)integers), _mm256_extracti128_si256((__m256i)integers, 1));
   const __m128i bytes = _mm_packs_epi16(words, words);
   Narrow narrow;
   __builtin_memcpy(&narrow, &bytes, sizeof narrow);

@@ -42,11 +42,11 @@ std::int64_t ceil_div(std::int64_t x, std::int64_t y) { return (x + y - 1) / y; 
 
 // How a call is cut into tasks, and what scratch a task needs.
 struct Plan {
-  bool split;                  // K is cut: accumulators wait in scratch
-  std::int64_t block_quads;    // of K at a time
-  std::int64_t a_stride;       // of the widened rows, in elements
+  bool split;                // K is cut: accumulators wait in scratch
+  std::int64_t block_quads;  // of K at a time
+  std::int64_t a_stride;     // of the widened rows, in elements
   std::int64_t block_rows, row_blocks;
-  std::int64_t run_panels, runs;  // panels in a task; tasks side by side
+  std::int64_t run_panels, runs;        // panels in a task; tasks side by side
   std::int64_t a_bytes, scratch_bytes;  // for each thread
 
   explicit Plan(const Int8GemmArgs& args) {
@@ -95,8 +95,8 @@ struct Block {
   std::int64_t acc_stride;
 };
 
-void run_panels(const Int8GemmArgs& args, const Plan& plan, const Block& block, const AElement* a,
-                const std::int8_t* b, const Columns& columns) {
+void run_panels(const Int8GemmArgs& args, const Plan& plan, const Block& block, const AElement* a, const std::int8_t* b,
+                const Columns& columns) {
   const int shift = args.a_dtype == DType::i8 ? kShift : 0;
   const std::int64_t panel_stride = int8_quads(args.k) * kQuadBytes;
   for (std::int64_t r = 0; r < block.rows; r += kTileRows) {

@@ -15,7 +15,7 @@ namespace {
 
 using AElement = std::int16_t;
 
-constexpr int kColumns = kVectorBytes / 8;                                  // b's columns in a vector of int16
+constexpr int kColumns = kVectorBytes / 8;  // b's columns in a vector of int16
 constexpr int kVectorsPerPanel = static_cast<int>(kPanelColumns) / kColumns;
 constexpr int kTileVectors = 2;
 constexpr int kTileColumns = kTileVectors * kColumns;
@@ -109,8 +109,7 @@ inline __attribute__((noinline)) void tile(const std::int16_t* a, std::int64_t a
     for (int g = 0; g < kGroups; ++g) rows[g] += 4;
   }
   for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; v += 2)
-      store_pair_sums<kAdd>(acc + r * acc_stride + v * kColumns, sum[r][v], sum[r][v + 1]);
+    for (int v = 0; v < V; v += 2) store_pair_sums<kAdd>(acc + r * acc_stride + v * kColumns, sum[r][v], sum[r][v + 1]);
 }
 
 template <int R, int V>

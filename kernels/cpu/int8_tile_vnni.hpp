@@ -19,7 +19,7 @@ constexpr int kTileRows = 6;
 constexpr int kTilePanels = 4;
 constexpr std::int64_t kBlockQuads = 320;  // 4 panels of a block of b (80 KB) stay in L2
 constexpr std::int64_t kBlockRows = 192;
-constexpr int kShift = 128;                // what widen_a adds to signed elements
+constexpr int kShift = 128;  // what widen_a adds to signed elements
 
 CVPERF_INLINE Vec<std::int32_t> dot_quads(Vec<std::int32_t> sum, std::uint32_t a, Vec<std::int8_t> b) {
 #if defined(__AVX512VNNI__)

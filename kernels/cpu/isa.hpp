@@ -10,8 +10,8 @@ enum class Isa : int { scalar, avx2, avx512, avx512_vnni };
 
 Isa active_isa();
 std::string isa_name(Isa isa);
-std::vector<std::string> available_isas();       // lowest first
-void select_isa(const std::string& name);        // throws std::invalid_argument, naming the choices
+std::vector<std::string> available_isas();  // lowest first
+void select_isa(const std::string& name);   // throws std::invalid_argument, naming the choices
 
 }  // namespace cvperf
 
@@ -19,22 +19,36 @@ void select_isa(const std::string& name);        // throws std::invalid_argument
 // of every instruction set, and cvperf::function(args), which calls the active one. AVX512_VNNI adds
 // integer dot products only, so just the kernels that use them have a variant for it.
 #if defined(__x86_64__)
-#define CVPERF_DISPATCHED_AS(Result, function, Args, vnni)                  \
-  namespace scalar { Result function(const Args&); }                        \
-  namespace avx2 { Result function(const Args&); }                          \
-  namespace avx512 { Result function(const Args&); }                        \
-  namespace avx512_vnni { Result function(const Args&); }                   \
-  inline Result function(const Args& args) {                                \
-    switch (active_isa()) {                                                 \
-      case Isa::avx512_vnni: return vnni::function(args);                   \
-      case Isa::avx512: return avx512::function(args);                      \
-      case Isa::avx2: return avx2::function(args);                          \
-      default: return scalar::function(args);                               \
-    }                                                                       \
+#define CVPERF_DISPATCHED_AS(Result, function, Args, vnni) \
+  namespace scalar {                                       \
+  Result function(const Args&);                            \
+  }                                                        \
+  namespace avx2 {                                         \
+  Result function(const Args&);                            \
+  }                                                        \
+  namespace avx512 {                                       \
+  Result function(const Args&);                            \
+  }                                                        \
+  namespace avx512_vnni {                                  \
+  Result function(const Args&);                            \
+  }                                                        \
+  inline Result function(const Args& args) {               \
+    switch (active_isa()) {                                \
+      case Isa::avx512_vnni:                               \
+        return vnni::function(args);                       \
+      case Isa::avx512:                                    \
+        return avx512::function(args);                     \
+      case Isa::avx2:                                      \
+        return avx2::function(args);                       \
+      default:                                             \
+        return scalar::function(args);                     \
+    }                                                      \
   }
 #else
-#define CVPERF_DISPATCHED_AS(Result, function, Args, vnni)                  \
-  namespace scalar { Result function(const Args&); }                        \
+#define CVPERF_DISPATCHED_AS(Result, function, Args, vnni) \
+  namespace scalar {                                       \
+  Result function(const Args&);                            \
+  }                                                        \
   inline Result function(const Args& args) { return scalar::function(args); }
 #endif
 #define CVPERF_DISPATCHED(Result, function, Args) CVPERF_DISPATCHED_AS(Result, function, Args, avx512)

@@ -1,4 +1,4 @@
-"""NMS as a torch op: bad input, layouts, precision, compile and export. Exactness: test_nms_exact.py."""
+"""NMS as a torch op: bad input, layouts, precision, compile, export. See also test_nms_exact.py."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def test_empty_input_gives_an_empty_answer(isa: str) -> None:
     empty = ops.nms(torch.empty(0, 4), torch.empty(0), 0.5)
     assert empty.shape == (0,)
     assert empty.dtype == torch.int64
-    assert ops.batched_nms(torch.empty(0, 4), torch.empty(0), torch.empty(0).long(), 0.5).shape == (0,)
+    labels = torch.empty(0, dtype=torch.int64)
+    assert ops.batched_nms(torch.empty(0, 4), torch.empty(0), labels, 0.5).shape == (0,)
 
 
 def test_layouts_are_served_not_refused(isa: str) -> None:
@@ -80,7 +81,11 @@ GOOD = torch.rand(5, 4), torch.rand(5)
     ("args", "error", "message"),
     [
         (([[0, 0, 1, 1]], torch.rand(1), 0.5), TypeError, "boxes must be a torch.Tensor"),
-        ((torch.rand(4), torch.rand(1), 0.5), ValueError, r"boxes\[N, 4\], got float32\[4\] on cpu"),
+        (
+            (torch.rand(4), torch.rand(1), 0.5),
+            ValueError,
+            r"boxes\[N, 4\], got float32\[4\] on cpu",
+        ),
         ((torch.rand(5, 3), torch.rand(5), 0.5), ValueError, r"x1, y1, x2, y2.*float32\[5, 3\]"),
         ((torch.ones(5, 4).int(), torch.rand(5), 0.5), ValueError, "float16, bfloat16.*int32"),
         ((GOOD[0], torch.rand(4), 0.5), ValueError, r"one entry a box: scores is float32\[4\]"),
@@ -128,6 +133,7 @@ def test_compiles_without_a_graph_break() -> None:
 def test_exports_with_a_dynamic_number_of_boxes() -> None:
     boxes, scores = boxes_and_scores(60)
     count = torch.export.Dim("count")
-    program = torch.export.export(Detector(), (boxes, scores), dynamic_shapes=({0: count}, {0: count}))
+    dynamic = ({0: count}, {0: count})
+    program = torch.export.export(Detector(), (boxes, scores), dynamic_shapes=dynamic)
     more = boxes_and_scores(33)
     assert torch.equal(program.module()(*more), Detector()(*more))

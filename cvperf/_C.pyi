@@ -1,0 +1,154 @@
+"""What csrc binds: addresses, sizes and strides in, nothing checked."""
+
+from collections.abc import Sequence
+from enum import Enum
+
+class DType(Enum):
+    f16 = 0
+    bf16 = 1
+    f32 = 2
+    f64 = 3
+    i8 = 4
+    u8 = 5
+    i32 = 6
+
+class Activation(Enum):
+    none = 0
+    relu = 1
+    relu6 = 2
+    silu = 3
+    hardswish = 4
+    sigmoid = 5
+    leaky_relu = 6
+
+def isa() -> str: ...
+def available_isas() -> list[str]: ...
+def select_isa(name: str) -> None: ...
+def nms(
+    boxes_ptr: int,
+    scores_ptr: int,
+    classes_ptr: int,
+    dtype: DType,
+    n: int,
+    iou_threshold: float,
+    keep_ptr: int,
+    num_threads: int,
+) -> int: ...
+def roi_align(
+    dtype: DType,
+    input: int,
+    boxes: int,
+    output: int,
+    count: int,
+    sizes: tuple[int, int, int, int, int, int],
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    channels_last: bool,
+    num_threads: int,
+) -> None: ...
+def roi_align_backward(
+    dtype: DType,
+    grad: int,
+    boxes: int,
+    grad_input: int,
+    count: int,
+    sizes: tuple[int, int, int, int, int, int],
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    channels_last: bool,
+    num_threads: int,
+) -> None: ...
+def roi_pool(
+    dtype: DType,
+    input: int,
+    boxes: int,
+    output: int,
+    argmax: int,
+    count: int,
+    sizes: tuple[int, int, int, int, int, int],
+    spatial_scale: float,
+    channels_last: bool,
+    num_threads: int,
+) -> None: ...
+def roi_pool_backward(
+    dtype: DType,
+    grad: int,
+    boxes: int,
+    argmax: int,
+    grad_input: int,
+    count: int,
+    sizes: tuple[int, int, int, int, int, int],
+    channels_last: bool,
+    num_threads: int,
+) -> None: ...
+def conv2d(
+    input: int,
+    weight: int,
+    bias: int,
+    residual: int,
+    output: int,
+    sizes: Sequence[int],
+    window: Sequence[int],
+    groups: int,
+    channels_last: bool,
+    weight_channels_last: bool,
+    dtype: DType,
+    activation: Activation,
+    num_threads: int,
+) -> None: ...
+def conv2d_input_grad(
+    grad_output: int,
+    weight: int,
+    grad_input: int,
+    sizes: Sequence[int],
+    window: Sequence[int],
+    groups: int,
+    channels_last: bool,
+    weight_channels_last: bool,
+    dtype: DType,
+    num_threads: int,
+) -> None: ...
+def conv2d_weight_grad(
+    grad_output: int,
+    input: int,
+    grad_weight: int,
+    sizes: Sequence[int],
+    window: Sequence[int],
+    groups: int,
+    channels_last: bool,
+    weight_channels_last: bool,
+    dtype: DType,
+    num_threads: int,
+) -> None: ...
+def packed_int8_bytes(k: int, n: int) -> int: ...
+def pack_int8(
+    b_ptr: int,
+    k: int,
+    n: int,
+    stride_k: int,
+    stride_n: int,
+    out_ptr: int,
+    num_threads: int,
+) -> None: ...
+def int8_gemm(
+    a_ptr: int,
+    a_dtype: DType,
+    m: int,
+    k: int,
+    n: int,
+    a_stride: int,
+    packed_ptr: int,
+    scale_a_ptr: int,
+    scale_a_per_row: bool,
+    scale_b_ptr: int,
+    scale_b_per_column: bool,
+    zero_a_ptr: int,
+    zero_a_per_row: bool,
+    bias_ptr: int,
+    activation: Activation,
+    out_ptr: int,
+    out_dtype: DType,
+    num_threads: int,
+) -> None: ...
