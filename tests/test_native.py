@@ -19,6 +19,7 @@ def test_kernels_compile_for_aarch64(source: Path, tmp_path: Path) -> None:
         *(sys.executable, "-m", "ziglang", "c++", "-target", "aarch64-linux-gnu"),
         *("-std=c++17", "-O1", "-fopenmp"),
         *("-Wall", "-Werror", "-Wno-unknown-pragmas", "-Wno-psabi"),
+        "-Wno-bitwise-instead-of-logical",  # & on purpose, where a branch would cost more
         *("-DCVPERF_ISA=scalar", "-DCVPERF_VECTOR_BYTES=16"),
         *("-c", str(source), "-o", str(tmp_path / "kernel.o")),
     ]
@@ -32,7 +33,7 @@ def test_no_symbol_is_shared_between_instruction_sets() -> None:
     objects = [
         path
         for path in (ROOT / "build").glob("*/CMakeFiles/kernels_*.dir/kernels/cpu/*.o")
-        if "asan" not in path.parts
+        if "asan" not in path.parts and "kernels_common.dir" not in path.parts
     ]
     assert objects, "no object files under build/: install with pip install -e ."
     for path in objects:

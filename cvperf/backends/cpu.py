@@ -217,8 +217,8 @@ def _roi_boxes(boxes: Tensor, images: int, dtype: torch.dtype) -> Tensor:
         wrong = ~((index >= 0) & (index < images) & (index == index.trunc()))
         first = int(wrong.nonzero()[0])
         raise ArgumentError(
-            f"boxes[:, 0] must be whole numbers from 0 to {images - 1}, the images of the batch; "
-            f"boxes[{first}, 0] is {index[first].item()}"
+            f"boxes[:, 0] is the batch index of each box, whole numbers in [0, {images}) for a "
+            f"batch of {images}; boxes[{first}, 0] is {index[first].item()}"
         )
     return boxes
 
