@@ -1,5 +1,5 @@
 // What every binding file shares. Pointers cross as integers: the module sees no tensor type and links no
-// libtorch, so one binary serves every torch release. cvperf/backends/cpu.py has checked dtype, shape and
+// libtorch, so one binary serves every torch release. cvperf/ops has checked dtype, shape and
 // layout before a pointer gets here.
 #pragma once
 #include <pybind11/pybind11.h>

@@ -7,17 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cvperf.backends.registry import convolution_format
 from cvperf.errors import ArgumentError, check_tensor, describe
-
-__all__ = [
-    "as_pair",
-    "check_fit",
-    "check_residual",
-    "convolution_format",
-    "output_shape",
-    "same_padding",
-]
 
 Pair = tuple[int, int]
 

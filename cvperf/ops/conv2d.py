@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvperf.backends.registry import FLOATING
+from cvperf.backends.registry import FLOATING, convolution_format
 from cvperf.errors import check_tensor, describe
 from cvperf.ops._activation import check_activation
 from cvperf.ops._convolution import (
     as_pair,
     check_fit,
     check_residual,
-    convolution_format,
     output_shape,
     same_padding,
 )

@@ -304,19 +304,7 @@ void run(const ConvProblem& p) {
 bool run_depthwise(const ConvProblem& p) {
   if (p.channels != 1 || p.filters != 1 || p.groups == 1 || p.taps() == 0) return false;
   if (p.batch * p.out_height * p.out_width == 0) return true;
-  switch (p.dtype) {
-    case DType::f16:
-      run<half>(p);
-      break;
-    case DType::bf16:
-      run<bfloat16>(p);
-      break;
-    case DType::f64:
-      run<double>(p);
-      break;
-    default:
-      run<float>(p);
-  }
+  with_floating(p.dtype, [&](auto element) { return run<decltype(element)>(p); });
   return true;
 }
 

@@ -183,19 +183,7 @@ void run(const ConvProblem& p, const void* grad, void* out) {
 bool depthwise_weight_grad(const ConvProblem& p, const void* grad, void* out) {
   if (p.channels != 1 || p.filters != 1 || p.groups == 1 || p.taps() == 0) return false;
   if (p.batch * p.out_height * p.out_width == 0) return false;
-  switch (p.dtype) {
-    case DType::f16:
-      run<half>(p, grad, out);
-      break;
-    case DType::bf16:
-      run<bfloat16>(p, grad, out);
-      break;
-    case DType::f64:
-      run<double>(p, grad, out);
-      break;
-    default:
-      run<float>(p, grad, out);
-  }
+  with_floating(p.dtype, [&](auto element) { return run<decltype(element)>(p, grad, out); });
   return true;
 }
 

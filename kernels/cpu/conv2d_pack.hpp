@@ -47,7 +47,7 @@ void pack_filter_panel(const ConvProblem& p, std::int64_t group, std::int64_t fi
             const T* source = from + r * p.weight_filter + i;
             square[r] = r >= filled ? Vec<C>{} : length == lanes ? load(source) : load_partial(source, length);
           }
-          transpose<C>(square);
+          transpose_square<C>(square);
           for (int r = 0; r < length; ++r) {
             store(out + (tap * channels + channel) * pitch + column, square[r]);
             if (dense && taps > 1) {

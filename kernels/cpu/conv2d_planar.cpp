@@ -208,16 +208,7 @@ void run(ConvProblem p) {
 }  // namespace
 
 void run_planar(const ConvProblem& p) {
-  switch (p.dtype) {
-    case DType::f16:
-      return run<half>(p);
-    case DType::bf16:
-      return run<bfloat16>(p);
-    case DType::f64:
-      return run<double>(p);
-    default:
-      return run<float>(p);
-  }
+  return with_floating(p.dtype, [&](auto element) { return run<decltype(element)>(p); });
 }
 
 }  // namespace CVPERF_ISA

@@ -55,7 +55,7 @@ void transpose_block(const T* from, std::int64_t stride, std::int64_t rows, std:
         const T* row = from + (r + i) * stride + c;
         square[i] = r + i >= rows ? Vec<C>{} : width == lanes ? load(row) : load_partial(row, width);
       }
-      transpose<C>(square);
+      transpose_square<C>(square);
       for (int i = 0; i < width; ++i) store(to + (c + i) * pitch + r, square[i]);
     }
   }
@@ -244,16 +244,7 @@ void conv2d_weight_grad(const Conv2dWeightGradArgs& a) {
   ConvProblem p = layer_problem(a.shape, rows.data(), columns.data());
   p.in = a.input;
   if (depthwise_weight_grad(p, a.grad_output, a.grad_weight)) return;
-  switch (p.dtype) {
-    case DType::f16:
-      return run<half>(p, a.grad_output, a.grad_weight);
-    case DType::bf16:
-      return run<bfloat16>(p, a.grad_output, a.grad_weight);
-    case DType::f64:
-      return run<double>(p, a.grad_output, a.grad_weight);
-    default:
-      return run<float>(p, a.grad_output, a.grad_weight);
-  }
+  return with_floating(p.dtype, [&](auto element) { return run<decltype(element)>(p, a.grad_output, a.grad_weight); });
 }
 
 }  // namespace CVPERF_ISA

@@ -234,16 +234,7 @@ std::int64_t run(const NmsArgs& args) {
 }  // namespace
 
 std::int64_t nms(const NmsArgs& args) {
-  switch (args.dtype) {
-    case DType::f16:
-      return run<half>(args);
-    case DType::bf16:
-      return run<bfloat16>(args);
-    case DType::f64:
-      return run<double>(args);
-    default:
-      return run<float>(args);
-  }
+  return with_floating(args.dtype, [&](auto element) { return run<decltype(element)>(args); });
 }
 
 }  // namespace CVPERF_ISA

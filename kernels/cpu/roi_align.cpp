@@ -15,8 +15,8 @@
 
 #include "buffer.hpp"
 #include "pages.hpp"
+#include "shuffle.hpp"
 #include "simd.hpp"
-#include "transpose.hpp"
 
 #if defined(_OPENMP)
 extern "C" int omp_get_thread_num();
@@ -283,16 +283,7 @@ void forward(const RoiAlignArgs& args) {
 }  // namespace
 
 void roi_align(const RoiAlignArgs& args) {
-  switch (args.dtype) {
-    case DType::f16:
-      return forward<half>(args);
-    case DType::bf16:
-      return forward<bfloat16>(args);
-    case DType::f64:
-      return forward<double>(args);
-    default:
-      return forward<float>(args);
-  }
+  return with_floating(args.dtype, [&](auto element) { return forward<decltype(element)>(args); });
 }
 
 }  // namespace CVPERF_ISA

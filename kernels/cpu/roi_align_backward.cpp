@@ -13,8 +13,8 @@
 #include "buffer.hpp"
 #include "pages.hpp"
 #include "roi_align.hpp"
+#include "shuffle.hpp"
 #include "simd.hpp"
-#include "transpose.hpp"
 
 #if defined(_OPENMP)
 extern "C" int omp_get_thread_num();
@@ -305,16 +305,7 @@ void backward(const RoiAlignBackwardArgs& args) {
 }  // namespace
 
 void roi_align_backward(const RoiAlignBackwardArgs& args) {
-  switch (args.dtype) {
-    case DType::f16:
-      return backward<half>(args);
-    case DType::bf16:
-      return backward<bfloat16>(args);
-    case DType::f64:
-      return backward<double>(args);
-    default:
-      return backward<float>(args);
-  }
+  return with_floating(args.dtype, [&](auto element) { return backward<decltype(element)>(args); });
 }
 
 }  // namespace CVPERF_ISA

@@ -278,29 +278,11 @@ void backward(const RoiPoolBackwardArgs& args) {
 }  // namespace
 
 void roi_pool(const RoiPoolArgs& args) {
-  switch (args.dtype) {
-    case DType::f16:
-      return forward<half>(args);
-    case DType::bf16:
-      return forward<bfloat16>(args);
-    case DType::f64:
-      return forward<double>(args);
-    default:
-      return forward<float>(args);
-  }
+  return with_floating(args.dtype, [&](auto element) { return forward<decltype(element)>(args); });
 }
 
 void roi_pool_backward(const RoiPoolBackwardArgs& args) {
-  switch (args.dtype) {
-    case DType::f16:
-      return backward<half>(args);
-    case DType::bf16:
-      return backward<bfloat16>(args);
-    case DType::f64:
-      return backward<double>(args);
-    default:
-      return backward<float>(args);
-  }
+  return with_floating(args.dtype, [&](auto element) { return backward<decltype(element)>(args); });
 }
 
 }  // namespace CVPERF_ISA

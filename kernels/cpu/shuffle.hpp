@@ -1,81 +1,81 @@
-// Moves of lanes between vectors: transposes and the even lanes of a pair.
+// Moves of lanes between vectors: the transpose of a square, for kernels that compute with channels in the lanes
+// while memory has pixels there, and the even lanes of a pair, for stride 2.
 #pragma once
-#include <utility>
-
 #include "simd.hpp"
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define CVPERF_HAS_SHUFFLE 1
+#endif
+#endif
 
 namespace cvperf {
 namespace CVPERF_ISA {
 
-#if defined(__clang__) || __GNUC__ >= 12
-template <class V, int... Index>
-CVPERF_INLINE V pick_lanes(V a, V b, std::integer_sequence<int, Index...>) {
-  return __builtin_shufflevector(a, b, Index...);
-}
-template <int Lanes, int... I>
-constexpr auto low_pairs(std::integer_sequence<int, I...>) -> std::integer_sequence<int, (I % 2 * Lanes + I / 2)...>;
-template <int Lanes, int... I>
-constexpr auto high_pairs(std::integer_sequence<int, I...>)
-    -> std::integer_sequence<int, (I % 2 * Lanes + I / 2 + Lanes / 2)...>;
-template <int... I>
-constexpr auto evens(std::integer_sequence<int, I...>) -> std::integer_sequence<int, (2 * I)...>;
+template <int... Lane>
+struct LaneList {};
+template <int Count, int... Lane>
+struct LanesUpTo : LanesUpTo<Count - 1, Count - 1, Lane...> {};
+template <int... Lane>
+struct LanesUpTo<0, Lane...> {
+  using type = LaneList<Lane...>;
+};
 
-template <class T>
-using LowPairs = decltype(low_pairs<kLanes<T>>(std::make_integer_sequence<int, kLanes<T>>()));
-template <class T>
-using HighPairs = decltype(high_pairs<kLanes<T>>(std::make_integer_sequence<int, kLanes<T>>()));
-template <class T>
-using Evens = decltype(evens(std::make_integer_sequence<int, kLanes<T>>()));
+#if defined(CVPERF_HAS_SHUFFLE)
+// One butterfly stage: exchanges the off-diagonal Distance x Distance blocks of rows i and i + Distance.
+template <int Distance, class V, int... Lane>
+CVPERF_INLINE void exchange(V& a, V& b, LaneList<Lane...>) {
+  constexpr int n = sizeof...(Lane);
+  const V first = __builtin_shufflevector(a, b, ((Lane & Distance) ? n + Lane - Distance : Lane)...);
+  b = __builtin_shufflevector(a, b, ((Lane & Distance) ? n + Lane : Lane + Distance)...);
+  a = first;
+}
 
-template <class T>
-CVPERF_INLINE Vec<T> interleave_low(Vec<T> a, Vec<T> b) {
-  return pick_lanes(a, b, LowPairs<T>());
-}
-template <class T>
-CVPERF_INLINE Vec<T> interleave_high(Vec<T> a, Vec<T> b) {
-  return pick_lanes(a, b, HighPairs<T>());
-}
-// Lanes 0, 2, 4, ... of the two vectors joined.
-template <class T>
-CVPERF_INLINE Vec<T> even_lanes(Vec<T> a, Vec<T> b) {
-  return pick_lanes(a, b, Evens<T>());
-}
-#else
-template <class T>
-CVPERF_INLINE Vec<T> interleave_low(Vec<T> a, Vec<T> b) {
-  Vec<T> v;
-  for (int i = 0; i < kLanes<T>; ++i) v[i] = i % 2 ? b[i / 2] : a[i / 2];
-  return v;
-}
-template <class T>
-CVPERF_INLINE Vec<T> interleave_high(Vec<T> a, Vec<T> b) {
-  Vec<T> v;
-  for (int i = 0; i < kLanes<T>; ++i) v[i] = i % 2 ? b[kLanes<T> / 2 + i / 2] : a[kLanes<T> / 2 + i / 2];
-  return v;
-}
-template <class T>
-CVPERF_INLINE Vec<T> even_lanes(Vec<T> a, Vec<T> b) {
-  Vec<T> v;
-  for (int i = 0; i < kLanes<T>; ++i) v[i] = 2 * i < kLanes<T> ? a[2 * i] : b[2 * i - kLanes<T>];
-  return v;
+template <int Distance, class T>
+CVPERF_INLINE void transpose_stages(Vec<T> (&rows)[kLanes<T>]) {
+  if constexpr (Distance > 0) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes<T>; ++i) {
+      if (!(i & Distance)) exchange<Distance>(rows[i], rows[i + Distance], typename LanesUpTo<kLanes<T>>::type{});
+    }
+    transpose_stages<Distance / 2, T>(rows);
+  }
 }
 #endif
 
-// Transposes a square of kLanes vectors: each stage interleaves the first half with the second.
+// rows[i][j] becomes rows[j][i].
 template <class T>
-CVPERF_INLINE void transpose(Vec<T> (&rows)[kLanes<T>]) {
-  constexpr int lanes = kLanes<T>;
-#pragma GCC unroll 4
-  for (int stage = 1; stage < lanes; stage *= 2) {
-    Vec<T> next[lanes];
-#pragma GCC unroll 8
-    for (int i = 0; i < lanes / 2; ++i) {
-      next[2 * i] = interleave_low<T>(rows[i], rows[i + lanes / 2]);
-      next[2 * i + 1] = interleave_high<T>(rows[i], rows[i + lanes / 2]);
+CVPERF_INLINE void transpose_square(Vec<T> (&rows)[kLanes<T>]) {
+#if defined(CVPERF_HAS_SHUFFLE)
+  transpose_stages<kLanes<T> / 2, T>(rows);
+#else
+  for (int i = 0; i < kLanes<T>; ++i) {
+    for (int j = 0; j < i; ++j) {
+      const T x = rows[i][j];
+      rows[i][j] = rows[j][i];
+      rows[j][i] = x;
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < lanes; ++i) rows[i] = next[i];
   }
+#endif
+}
+
+#if defined(CVPERF_HAS_SHUFFLE)
+template <class V, int... Lane>
+CVPERF_INLINE V pick_even(V a, V b, LaneList<Lane...>) {
+  return __builtin_shufflevector(a, b, (2 * Lane)...);
+}
+#endif
+
+// Lanes 0, 2, 4, ... of the two vectors joined.
+template <class T>
+CVPERF_INLINE Vec<T> even_lanes(Vec<T> a, Vec<T> b) {
+#if defined(CVPERF_HAS_SHUFFLE)
+  return pick_even(a, b, typename LanesUpTo<kLanes<T>>::type{});
+#else
+  Vec<T> v;
+  for (int i = 0; i < kLanes<T>; ++i) v[i] = 2 * i < kLanes<T> ? a[2 * i] : b[2 * i - kLanes<T>];
+  return v;
+#endif
 }
 
 }  // namespace CVPERF_ISA

@@ -41,6 +41,21 @@ struct ComputeOf<bfloat16> {
 template <class T>
 using Compute = typename ComputeOf<T>::type;
 
+// f(T{}) with T the element type that `dtype` names, one of the four floating-point ones.
+template <class F>
+CVPERF_INLINE auto with_floating(DType dtype, F f) {
+  switch (dtype) {
+    case DType::f16:
+      return f(half{});
+    case DType::bf16:
+      return f(bfloat16{});
+    case DType::f64:
+      return f(double{});
+    default:
+      return f(float{});
+  }
+}
+
 CVPERF_INLINE std::uint32_t bits_of(float x) {
   std::uint32_t u;
   __builtin_memcpy(&u, &x, 4);

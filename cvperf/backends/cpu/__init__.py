@@ -1,0 +1,9 @@
+"""The CPU backend: allocates outputs and hands pointers to the kernels in ``cvperf._C``.
+
+Arguments have been checked by ``cvperf.ops``; here they are only made contiguous where a kernel
+needs it. Importing this package registers its functions.
+"""
+
+from cvperf.backends.cpu import conv2d, int8_gemm, nms, roi_align
+
+__all__ = ["conv2d", "int8_gemm", "nms", "roi_align"]

@@ -1,0 +1,169 @@
+"""Convolution on the CPU, forward and both gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cvperf import _C
+from cvperf.backends.cpu.dtypes import DTYPES
+from cvperf.backends.registry import FLOATING, convolution_format, layout_of, register
+from cvperf.errors import ArgumentError, describe
+
+
+@register("conv2d", "cpu", "cpu", FLOATING)
+def conv2d(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    activation: str | None,
+    residual: Tensor | None,
+) -> Tensor:
+    format = convolution_format(image, weight)
+    image = image.contiguous(memory_format=format)
+    weight, weight_channels_last = _dense_weight(weight)
+    window = _window(weight.shape, stride, padding, dilation)
+    shape = _convolution_shape(image.shape, weight.shape, window)
+    output = torch.empty(shape, dtype=image.dtype, memory_format=format)
+    # Kept until the kernel returns: their pointers are what it gets.
+    bias = None if bias is None else bias.contiguous()
+    residual = None if residual is None else residual.contiguous(memory_format=format)
+    _C.conv2d(
+        image.data_ptr(),
+        weight.data_ptr(),
+        0 if bias is None else bias.data_ptr(),
+        0 if residual is None else residual.data_ptr(),
+        output.data_ptr(),
+        (*image.shape, *shape[1:]),
+        window,
+        groups,
+        format == torch.channels_last,
+        weight_channels_last,
+        DTYPES[image.dtype],
+        getattr(_C.Activation, activation or "none"),
+        torch.get_num_threads(),
+    )
+    return output
+
+
+@register("conv2d_input_grad", "cpu", "cpu", FLOATING)
+def conv2d_input_grad(
+    grad: Tensor,
+    weight: Tensor,
+    input_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    format = convolution_format(grad, weight)
+    grad = grad.contiguous(memory_format=format)
+    weight, weight_channels_last = _dense_weight(weight)
+    window = _window(weight.shape, stride, padding, dilation)
+    _check_convolution_grad(grad, input_size, weight.shape, window, groups)
+    image_grad = torch.empty(tuple(input_size), dtype=grad.dtype, memory_format=format)
+    _C.conv2d_input_grad(
+        grad.data_ptr(),
+        weight.data_ptr(),
+        image_grad.data_ptr(),
+        (*input_size, *grad.shape[1:]),
+        window,
+        groups,
+        format == torch.channels_last,
+        weight_channels_last,
+        DTYPES[grad.dtype],
+        torch.get_num_threads(),
+    )
+    return image_grad
+
+
+@register("conv2d_weight_grad", "cpu", "cpu", FLOATING)
+def conv2d_weight_grad(
+    grad: Tensor,
+    image: Tensor,
+    weight_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    format = convolution_format(image, grad)
+    grad = grad.contiguous(memory_format=format)
+    image = image.contiguous(memory_format=format)
+    window = _window(weight_size, stride, padding, dilation)
+    _check_convolution_grad(grad, image.shape, weight_size, window, groups)
+    weight_grad = torch.empty(tuple(weight_size), dtype=grad.dtype, memory_format=format)
+    _C.conv2d_weight_grad(
+        grad.data_ptr(),
+        image.data_ptr(),
+        weight_grad.data_ptr(),
+        (*image.shape, *grad.shape[1:]),
+        window,
+        groups,
+        format == torch.channels_last,
+        format == torch.channels_last,
+        DTYPES[grad.dtype],
+        torch.get_num_threads(),
+    )
+    return weight_grad
+
+
+_Window = tuple[int, int, int, int, int, int, int, int]
+
+
+def _window(
+    weight_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> _Window:
+    """(kernel, stride, padding, dilation), each (vertical, horizontal)."""
+    return (
+        weight_size[2],
+        weight_size[3],
+        stride[0],
+        stride[1],
+        padding[0],
+        padding[1],
+        dilation[0],
+        dilation[1],
+    )
+
+
+def _dense_weight(weight: Tensor) -> tuple[Tensor, bool]:
+    """The weight in one of the two orders that the kernels read, and whether channels come last."""
+    if layout_of(weight) == "channels_last":
+        return weight, True
+    return weight.contiguous(), False
+
+
+def _convolution_shape(
+    image: Sequence[int], weight: Sequence[int], window: _Window
+) -> tuple[int, int, int, int]:
+    sides = [
+        (image[2 + i] + 2 * window[4 + i] - window[6 + i] * (window[i] - 1) - 1) // window[2 + i]
+        + 1
+        for i in (0, 1)
+    ]
+    return image[0], weight[0], max(sides[0], 0), max(sides[1], 0)
+
+
+def _check_convolution_grad(
+    grad: Tensor, image: Sequence[int], weight: Sequence[int], window: _Window, groups: int
+) -> None:
+    expected = _convolution_shape(image, weight, window)
+    if tuple(grad.shape) != expected:
+        raise ArgumentError(
+            f"grad must have the output's shape {list(expected)}, got {describe(grad)}"
+        )
+    if image[1] != weight[1] * groups or weight[0] % groups:
+        raise ArgumentError(
+            f"channels do not fit: input is {list(image)}, weight is {list(weight)}, "
+            f"groups is {groups}"
+        )
