@@ -10,6 +10,7 @@ from torch import Tensor
 
 SAME_BOX_PX = 0.5
 SAME_VALUE = 1e-4
+SAME_HALF = 2e-2  # bfloat16 keeps 8 bits, and each of the two rounds once
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ def largest_error(before: Tensor, after: Tensor) -> float:
 
 
 def same_values(before: Tensor, after: Tensor) -> Agreement:
-    """Floating-point results: within :data:`SAME_VALUE` of the largest value."""
+    """Floating-point results: within SAME_VALUE of the largest value, or SAME_HALF in 16 bits."""
+    tolerance = SAME_VALUE if before.dtype.itemsize > 2 else SAME_HALF
     error = largest_error(before, after)
     detail = "" if before.shape == after.shape else f"{[*before.shape]} became {[*after.shape]}"
-    return Agreement(error <= SAME_VALUE, error, f"values within {SAME_VALUE:g}", detail)
+    return Agreement(error <= tolerance, error, f"values within {tolerance:g}", detail)
 
 
 def same_integers(before: Tensor, after: Tensor) -> Agreement:

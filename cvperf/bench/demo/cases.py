@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import torch
+
 from cvperf.bench.demo import models, operations
 from cvperf.bench.demo.case import Case
 
@@ -38,7 +40,14 @@ CASES: tuple[Case, ...] = (
         "another is left out.",
         models.mask_rcnn,
     ),
-    Case("nms", "nms, 10,000 boxes", "200 objects x 50 jittered boxes", _OP, operations.nms),
+    Case("nms", "nms, 10,000 proposals", "200 objects x 50 jittered boxes", _OP, operations.nms),
+    Case(
+        "nms_uniform",
+        "nms, 10,000 uniform boxes",
+        "anywhere in 1000x1000 pixels, sides 1 to 61",
+        _OP,
+        operations.nms_uniform,
+    ),
     Case(
         "roi_align",
         "roi_align, 512 boxes",
@@ -55,24 +64,38 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "conv2d_3x3",
-        "conv2d 3x3, 64 to 64 channels",
-        "1x64x200x200 channels-last",
+        "conv2d 3x3, 256 channels",
+        "1x256x50x50, as in a feature pyramid",
         _OP,
-        partial(operations.conv2d, (1, 64, 200, 200), 64, 3),
+        partial(operations.conv2d, (1, 256, 50, 50), 256, 3),
     ),
     Case(
         "conv2d_1x1",
-        "conv2d 1x1, 256 to 64 channels",
-        "1x256x100x100 channels-last",
+        "conv2d 1x1, 384 to 64 channels",
+        "1x384x14x14, as in MobileNetV2",
         _OP,
-        partial(operations.conv2d, (1, 256, 100, 100), 64, 1),
+        partial(operations.conv2d, (1, 384, 14, 14), 64, 1),
+    ),
+    Case(
+        "conv2d_bfloat16",
+        "conv2d 3x3 bfloat16",
+        "1x64x56x56 channels-last, 64 to 64 channels",
+        _OP,
+        partial(
+            operations.conv2d,
+            (1, 64, 56, 56),
+            64,
+            3,
+            dtype=torch.bfloat16,
+            layout=torch.channels_last,
+        ),
     ),
     Case(
         "conv2d_depthwise",
-        "conv2d 3x3 depthwise, 96 channels",
+        "conv2d 3x3 depthwise",
         "8x96x112x112 channels-last",
         _OP,
-        partial(operations.conv2d, (8, 96, 112, 112), 96, 3, 96),
+        partial(operations.conv2d, (8, 96, 112, 112), 96, 3, 96, layout=torch.channels_last),
     ),
     Case(
         "int8_gemm",

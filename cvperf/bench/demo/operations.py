@@ -13,10 +13,22 @@ _SEED = 0
 
 
 def nms() -> Work:
-    """10,000 boxes [10000, 4], scores [10000], IoU 0.5."""
+    """10,000 boxes [10000, 4] around 200 objects, scores [10000], IoU 0.5."""
+    return _nms(*proposals(objects=200, each=50))
+
+
+def nms_uniform() -> Work:
+    """10,000 boxes [10000, 4] anywhere in 1000 x 1000 pixels, sides 1 to 61, IoU 0.5."""
+    generator = _generator()
+    corners = torch.rand(10_000, 2, generator=generator) * 1000
+    sides = 1 + torch.rand(10_000, 2, generator=generator) * 60
+    boxes = torch.cat([corners, corners + sides], 1)
+    return _nms(boxes, torch.rand(10_000, generator=generator))
+
+
+def _nms(boxes: Tensor, scores: Tensor) -> Work:
     from torchvision.ops import nms
 
-    boxes, scores = proposals(objects=200, each=50)
     return Work(lambda: nms(boxes, scores, 0.5), same_integers)
 
 
@@ -41,14 +53,20 @@ def roi_align_backward() -> Work:
     )
 
 
-def conv2d(input_shape: tuple[int, ...], channels: int, kernel: int, groups: int = 1) -> Work:
-    """Input [N, C, H, W] channels-last, weight [channels, C / groups, kernel, kernel], stride 1."""
+def conv2d(
+    input_shape: tuple[int, ...],
+    channels: int,
+    kernel: int,
+    groups: int = 1,
+    dtype: torch.dtype = torch.float32,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Work:
+    """Input [N, C, H, W], weight [channels, C / groups, kernel, kernel], bias, stride 1."""
     generator = _generator()
-    image = torch.randn(input_shape, generator=generator)
-    image = image.contiguous(memory_format=torch.channels_last)
-    weight = torch.randn(channels, input_shape[1] // groups, kernel, kernel, generator=generator)
-    weight = weight.contiguous(memory_format=torch.channels_last)
-    bias = torch.randn(channels, generator=generator)
+    weight_shape = (channels, input_shape[1] // groups, kernel, kernel)
+    image = torch.randn(input_shape, generator=generator).to(dtype, memory_format=layout)
+    weight = torch.randn(weight_shape, generator=generator).to(dtype, memory_format=layout)
+    bias = torch.randn(channels, generator=generator).to(dtype)
 
     @torch.inference_mode()
     def run() -> Tensor:
