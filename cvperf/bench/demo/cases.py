@@ -65,9 +65,9 @@ CASES: tuple[Case, ...] = (
     Case(
         "conv2d_3x3",
         "conv2d 3x3, 256 channels",
-        "1x256x50x50, as in a feature pyramid",
+        "1x256x14x14, as in ResNet-50",
         _OP,
-        partial(operations.conv2d, (1, 256, 50, 50), 256, 3),
+        partial(operations.conv2d, (1, 256, 14, 14), 256, 3),
     ),
     Case(
         "conv2d_1x1",
