@@ -14,6 +14,8 @@ from cvperf import _C
 from cvperf.dropin import crossover
 from cvperf.dropin.overrides import OVERRIDES
 
+ISAS = _C.available_isas()
+
 
 @pytest.fixture(autouse=True)
 def fresh_counts() -> None:
@@ -173,11 +175,16 @@ def test_a_convolution_that_torch_runs_faster_stays_with_torch_and_explain_says_
     assert "crossover" in row.reason, row
 
 
-@pytest.mark.skipif(_C.isa() not in crossover.RECORDED, reason="no crossover recorded here")
-def test_convolutions_on_the_winning_side_of_the_crossover_are_served() -> None:
-    with cvperf.use("conv2d"), torch.no_grad():
-        torch.conv2d(torch.randn(1, 128, 28, 28), torch.randn(128, 128, 3, 3))
-        torch.conv2d(torch.randn(1, 8, 9, 9).bfloat16(), torch.randn(4, 8, 3, 3).bfloat16())
+@pytest.mark.parametrize("recorded", [isa for isa in crossover.RECORDED if isa in ISAS])
+def test_convolutions_on_the_winning_side_of_the_crossover_are_served(recorded: str) -> None:
+    before = _C.isa()
+    _C.select_isa(recorded)
+    try:
+        with cvperf.use("conv2d"), torch.no_grad():
+            torch.conv2d(torch.randn(1, 128, 28, 28), torch.randn(128, 128, 3, 3))
+            torch.conv2d(torch.randn(1, 8, 9, 9).bfloat16(), torch.randn(4, 8, 3, 3).bfloat16())
+    finally:
+        _C.select_isa(before)
     assert calls("aten::convolution") == 2, cvperf.explain()
 
 
