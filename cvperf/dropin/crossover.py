@@ -1,9 +1,9 @@
 """Where the original convolution is faster than ours: the recorded crossovers of the drop-in.
 
 Each rule was measured side by side with the original, call overhead included, on the layers of
-MobileNetV2, ResNet-50 and MTCNN; the figures are in docs/performance.md. We serve where we won in
-every run, so a layer about as fast either way stays with the original. A rule returns why the
-original runs, or None.
+MobileNetV2, ResNet-50 and MTCNN; the figures are in docs/performance.md. We serve the groups of
+layers that won on the whole, so single layers in them can be even or a few percent behind. A rule
+returns why the original runs, or None.
 
 NMS, RoI Align and RoI pooling have no rule: ours was faster at every size measured.
 """
