@@ -1,10 +1,11 @@
 # The README's two commands are `make demo` and `make test`. Each makes its own environment in .venv.
+# `make gpu` is for the rare machine with a GPU.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types imports unit asan format clean
+.PHONY: demo test lint types imports unit asan gpu format clean
 .DEFAULT_GOAL := test
 
 # Remade when the project's dependencies, build logic or native sources change.
@@ -49,6 +50,11 @@ unit: $(STAMP)
 asan: $(STAMP)
 	@echo "== tests under AddressSanitizer"
 	@tests/asan/run $(BIN)/python
+
+# For a machine with a GPU, whose own Python has torch: no environment is made, nothing is fetched.
+gpu:
+	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --editable .
+	$(PYTHON) -m cvperf.benchmarks.gpu
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .

@@ -13,6 +13,12 @@ PYBIND11_MODULE(_C, m) {
       .value("u8", DType::u8)
       .value("i32", DType::i32);
 
+#ifdef __clang__
+  m.attr("compiler") = "clang " __clang_version__;
+#else
+  m.attr("compiler") = "gcc " __VERSION__;
+#endif
+
   active_isa();  // reads CVPERF_CPU_ISA now, so that a wrong name fails the import and not a later call
   m.def("isa", [] { return isa_name(active_isa()); }, "The instruction set in use.");
   m.def("available_isas", &available_isas, "Instruction sets this processor can run, lowest first.");
@@ -22,4 +28,5 @@ PYBIND11_MODULE(_C, m) {
   bind_roi_align(m);
   bind_conv2d(m);
   bind_int8_gemm(m);
+  bind_peaks(m);
 }

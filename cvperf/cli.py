@@ -56,6 +56,42 @@ def demo(
     raise typer.Exit(code)
 
 
+SUITES = {
+    "kernels": "Every op over the shape lists of real networks.",
+    "models": "Whole networks, forward.",
+    "training": "Steps of training: forward, loss, gradients, update.",
+    "overhead": "Tiny calls: the way to the kernel.",
+    "peaks": "This machine's ceilings: arithmetic rates and copy bandwidth.",
+    "all": "Every suite.",
+}
+
+
+def _add_suite(suite: str, about: str) -> None:
+    @bench.command(suite, help=about)
+    def run(
+        device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+        op: Annotated[list[str] | None, typer.Option(help="only this op; repeatable")] = None,
+        case: Annotated[str, typer.Option(help="only cases of this name; * matches any")] = "*",
+        peers: Annotated[str, typer.Option(help="auto, or names with commas between")] = "auto",
+        quick: Annotated[bool, typer.Option(help="a marked subset, fewer samples")] = False,
+        threads: Annotated[int, typer.Option(min=0, help="0: as torch has them")] = 0,
+        out: Annotated[Path | None, typer.Option(help="JSON Lines of the results")] = None,
+    ) -> None:
+        from cvperf.benchmarks import command
+
+        path = out or Path("report") / f"{suite}.jsonl"
+        try:
+            code = command.run(suite, path, device, op or (), case, peers, quick, threads)
+        except (ImportError, ValueError) as error:
+            typer.echo(f"error: {error}", err=True)
+            code = 2
+        raise typer.Exit(code)
+
+
+for _suite, _about in SUITES.items():
+    _add_suite(_suite, _about)
+
+
 def main() -> None:
     """Entry point of the ``cvperf`` command."""
     app()

@@ -1,21 +1,81 @@
-"""Time two contenders side by side, so that a busy machine slows both."""
+"""The clock: contenders take turns in random order until their medians are known."""
 
 from __future__ import annotations
 
+import gc
 import math
+import random
+import resource
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-_SHORTEST_SAMPLE_S = 0.05  # below this the clock and the scheduler are part of the answer
+from cvperf.bench.contender import Contender
+
+_WARM_UPS = 10
+_TRIES = 10
+_LONG_S = 0.1
+"""A call this long warms itself up: caches refill in a small part of it."""
+
+Sampler = Callable[[int], float]
+"""Runs a callable that many times and returns seconds a call."""
+
+
+class Clock(Protocol):
+    """How time is read on a device."""
+
+    def sampler(self, run: Callable[[], Any]) -> Sampler:
+        """A sampler of ``run``."""
+
+
+class WallClock:
+    """Seconds of the calling thread: right for work that is done when the call returns.
+
+    A sample in which the system put another program in this one's place is taken again, as long as
+    it is short: what it holds is mostly the other program. A long sample is kept, since it always
+    meets others and averages over them.
+    """
+
+    def sampler(self, run: Callable[[], Any]) -> Sampler:
+        def sample(calls: int) -> float:
+            for _ in range(_TRIES):
+                pushed_out = _involuntary_switches()
+                start = time.perf_counter()
+                for _ in range(calls):
+                    run()
+                spent = time.perf_counter() - start
+                if spent > _LONG_S or _involuntary_switches() == pushed_out:
+                    break
+            return spent / calls
+
+        return sample
+
+
+def _involuntary_switches() -> int:
+    """How often a thread of this process was pushed off its processor."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to measure. A contender is done when its median is known well, or its time is up."""
+
+    seconds: float = 1.0
+    """Time a contender may take, warm-up included; one call is always made."""
+    sample_s: float = 0.002
+    """Calls shorter than this are repeated in one sample: the clock and the scheduler cost too."""
+    min_samples: int = 9
+    max_samples: int = 60
+    precision: float = 0.01
+    """The median is known well when its 95 % interval is within this share of it, either side."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one call, one entry a sample."""
+    """Milliseconds of one call, one entry a sample; sample i was taken in round i."""
 
     samples_ms: tuple[float, ...]
 
@@ -31,51 +91,127 @@ class Timing:
     def high(self) -> float:
         return max(self.samples_ms)
 
-
-@dataclass(frozen=True)
-class Contender:
-    """A callable, and the context it runs in: entering and leaving that is not timed."""
-
-    run: Callable[[], Any]
-    context: Callable[[], AbstractContextManager[None]] = nullcontext
-
-    def once(self) -> Any:
-        """The answer of one call."""
-        with self.context():
-            return self.run()
-
-    def sample_ms(self) -> float:
-        """Milliseconds of one call; a call too short to time alone is repeated and averaged."""
-        with self.context():
-            seconds = _seconds(self.run, 1)
-            if seconds < _SHORTEST_SAMPLE_S:
-                calls = math.ceil(_SHORTEST_SAMPLE_S / max(seconds, 1e-6))
-                seconds = _seconds(self.run, calls)
-        return seconds * 1e3
+    def percentile(self, percent: float) -> float:
+        """By linear interpolation between the nearest samples."""
+        ordered = sorted(self.samples_ms)
+        place = (len(ordered) - 1) * percent / 100
+        low, share = ordered[int(place)], place % 1
+        return low + (ordered[math.ceil(place)] - low) * share
 
 
-def side_by_side(
-    first: Contender,
-    second: Contender,
-    repeats: int,
+def measure(
+    contenders: Sequence[Contender],
+    plan: Plan = Plan(),
+    clock: Clock | None = None,
+    seed: int = 0,
     tick: Callable[[], None] = lambda: None,
-) -> tuple[Timing, Timing]:
-    """Time both ``repeats`` times over, in turns; who begins a turn changes each time.
+) -> list[Timing]:
+    """Time every contender, side by side.
+
+    Each is warmed up until two samples in a row agree. Then come rounds: in each, every contender
+    gives one sample, in an order drawn anew, so that a machine that slows down slows all of them
+    and nobody always follows the same neighbour. Rounds end when every median is known to
+    ``plan.precision`` or every contender's time is up. A slow contender leaves the rounds early;
+    if its first call alone takes longer than ``plan.seconds``, that is its only sample.
 
     Args:
-        repeats: samples of each, at least 1.
         tick: called after each sample, for a progress bar.
     """
-    samples: tuple[list[float], list[float]] = ([], [])
-    for turn in range(repeats):
-        for which in (0, 1) if turn % 2 == 0 else (1, 0):
-            samples[which].append((first, second)[which].sample_ms())
-            tick()
-    return Timing(tuple(samples[0])), Timing(tuple(samples[1]))
+    clock = clock or WallClock()
+    runners = [_Runner(contender, clock, plan) for contender in contenders]
+    order = random.Random(seed)
+    with _no_garbage_collection():
+        for runner in runners:
+            runner.warm_up()
+        while waiting := [runner for runner in runners if not runner.spent]:
+            if all(runner.settled for runner in waiting):
+                break
+            order.shuffle(waiting)
+            for runner in waiting:
+                runner.sample()
+                tick()
+    return [runner.timing for runner in runners]
 
 
-def _seconds(run: Callable[[], Any], calls: int) -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - start) / calls
+@dataclass
+class _Runner:
+    """One contender on its way through the rounds."""
+
+    contender: Contender
+    clock: Clock
+    plan: Plan
+    calls: int = 1
+    used_s: float = 0.0
+    samples: list[float] = field(default_factory=list)
+    first_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        with self.contender.context():
+            self._sampler = self.clock.sampler(self.contender.run)
+
+    def warm_up(self) -> None:
+        """Find how many calls make a sample, and go on until two samples agree within 5 %."""
+        with self.contender.context():
+            last = self.first_s = self._timed(1)
+            for _ in range(_WARM_UPS):
+                if last > _LONG_S or self.used_s > self.plan.seconds / 4:
+                    break
+                self.calls = max(1, math.ceil(self.plan.sample_s / max(last, 1e-9)))
+                seconds = self._timed(self.calls)
+                if abs(seconds - last) <= 0.05 * last:
+                    break
+                last = seconds
+
+    def sample(self) -> None:
+        with self.contender.context():
+            if self.first_s < _LONG_S:
+                self._timed(1)  # the others have just filled the caches
+            self.samples.append(self._timed(self.calls))
+
+    def _timed(self, calls: int) -> float:
+        seconds = self._sampler(calls)
+        self.used_s += seconds * calls
+        return seconds
+
+    @property
+    def spent(self) -> bool:
+        """Whether this contender takes part in no more rounds."""
+        if self.first_s > self.plan.seconds:
+            return True
+        count = len(self.samples)
+        return count >= self.plan.max_samples or (count >= 3 and self.used_s > self.plan.seconds)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the median is known to the plan's precision."""
+        return len(self.samples) >= self.plan.min_samples and self._uncertainty <= 1.0
+
+    @property
+    def _uncertainty(self) -> float:
+        """Half the 95 % interval of the median, in units of the precision asked for.
+
+        By order statistics (Le Boudec, "Performance Evaluation of Computer and Communication
+        Systems", section 2.2): no assumption on how the noise is distributed.
+        """
+        ordered, count = sorted(self.samples), len(self.samples)
+        reach = 0.98 * math.sqrt(count)
+        low = ordered[max(math.floor(count / 2 - reach), 0)]
+        high = ordered[min(math.ceil(count / 2 + reach), count - 1)]
+        return (high - low) / 2 / (statistics.median(ordered) * self.plan.precision)
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(tuple(second * 1e3 for second in self.samples or [self.first_s]))
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """A collection in the middle of a sample would be charged to whoever runs."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -225,7 +225,8 @@ def run_tiny(
     served = Row("aten::convolution", 1, "cvperf.cpu", "served")
     monkeypatch.setattr(cvperf, "use", fake.use)
     monkeypatch.setattr(cvperf, "explain", lambda reset: SimpleNamespace(rows=(served,)))
-    monkeypatch.setattr(timing, "_SHORTEST_SAMPLE_S", 0.0)
+    monkeypatch.setattr(runner, "SAMPLE_S", 0.0)
+    monkeypatch.setattr(timing, "_LONG_S", 0.0)  # no warm-up beyond the first call
     seen = []
 
     def work() -> torch.Tensor:
@@ -242,8 +243,9 @@ def test_demo_runs_with_and_without_in_turns(
 ) -> None:
     code, inside = run_tiny(monkeypatch, tmp_path, wrong=False)
     assert code == 0
-    # One warm-up each, then two turns, the second begun by the other one.
-    assert inside == [False, True, False, True, True, False]
+    # The answers, the warm-ups, then two rounds in an order drawn anew.
+    assert inside[:4] == [False, True, False, True]
+    assert sorted(inside[4:6]) == sorted(inside[6:]) == [False, True]
     assert (tmp_path / "report/index.html").is_file()
     assert capsys.readouterr().out.splitlines()[-1].startswith("PASSED")
 
@@ -254,12 +256,6 @@ def test_demo_fails_when_an_answer_differs(
     code, _ = run_tiny(monkeypatch, tmp_path, wrong=True)
     assert code == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("FAILED")
-
-
-def test_short_calls_are_repeated_within_a_sample() -> None:
-    calls = []
-    timing.Contender(lambda: calls.append(1), nullcontext).sample_ms()
-    assert len(calls) > 10
 
 
 def test_unknown_case_lists_the_known_ones() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cvperf.bench.demo.agreement import Detections, same_classes, same_detections
 from cvperf.bench.demo.case import Picture, Work
 from cvperf.bench.demo.pictures import draw_boxes, draw_label
+from cvperf.bench.problems.model import settle_batch_norm
 from cvperf.data import packages, photos
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def mask_rcnn() -> Work:
     photo = photos.photo("astronaut").resize((800, 800))
     pixels = pil_to_tensor(photo).float() / 255
     model.eval()
-    _settle_batch_norm(model.backbone, model.transform([pixels])[0].tensors)
+    settle_batch_norm(model.backbone, model.transform([pixels])[0].tensors)
 
     @torch.inference_mode()
     def detect() -> list[Detections]:
@@ -113,16 +114,6 @@ def mask_rcnn() -> Work:
         return [Picture(caption, draw_boxes(photo, answer[0]))]
 
     return Work(detect, same_detections, draw=draw)
-
-
-@torch.no_grad()
-def _settle_batch_norm(backbone: nn.Module, batch: Tensor) -> None:
-    layers = [layer for layer in backbone.modules() if isinstance(layer, nn.BatchNorm2d)]
-    for layer in layers:
-        layer.momentum = 1.0  # this one batch replaces the initial statistics
-    backbone.train()
-    backbone(batch)
-    backbone.eval()
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

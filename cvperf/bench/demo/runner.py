@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import cvperf
+from cvperf.bench.contender import Contender
 from cvperf.bench.demo.case import Case, Result
-from cvperf.bench.timing import Contender, side_by_side
+from cvperf.bench.timing import Plan, measure
 
 OVERRIDDEN = ("nms", "roi_align", "conv2d")
+SAMPLE_S = 0.05  # calls shorter than this are repeated within a run
 
 
 def run(cases: Sequence[Case], repeats: int) -> list[Result]:
@@ -35,7 +38,7 @@ def run_case(case: Case, repeats: int, tick: Callable[[], None] = lambda: None) 
     tick()
     original = Contender(work.torch)
     if work.cvperf is None:
-        ours = Contender(work.torch, lambda: cvperf.use(*OVERRIDDEN))
+        ours = Contender(work.torch, context=lambda: cvperf.use(*OVERRIDDEN))
     else:
         ours = Contender(work.cvperf)
     expected = original.once()
@@ -44,7 +47,9 @@ def run_case(case: Case, repeats: int, tick: Callable[[], None] = lambda: None) 
     answer = ours.once()
     calls = tuple(row for row in cvperf.explain(reset=True).rows if row.calls)
     tick()
-    torch_ms, cvperf_ms = side_by_side(original, ours, repeats, tick)
+    # Exactly ``repeats`` rounds: whoever asked for them knows how long the case takes.
+    plan = Plan(math.inf, SAMPLE_S, min_samples=repeats, max_samples=repeats)
+    torch_ms, cvperf_ms = measure((original, ours), plan, tick=tick)
     agreement = work.agree(expected, answer)
     return Result(case, torch_ms, cvperf_ms, agreement, calls, tuple(work.draw(answer)))
 

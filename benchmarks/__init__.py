@@ -1,0 +1,1 @@
+"""What is measured: shape lists, suites and the ledger of results. cvperf.bench measures it."""

@@ -1,0 +1,88 @@
+"""``make gpu``: every kernel on this GPU, checked and timed, into the ledger and docs/gpu.md.
+
+One command, under nine minutes: the cases marked quick come first, the others as long as there is
+time. Each contender's answer is held against the float64 reference before it is timed, so the same
+pass proves a kernel and measures it.
+
+Not yet run on hardware.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from cvperf.backends.registry import backends, prefer
+from cvperf.bench import session
+from cvperf.bench.contender import Contender
+from cvperf.bench.peers import Peer, select
+from cvperf.bench.peers.ours import OURS
+from cvperf.bench.problems.base import Problem
+from cvperf.benchmarks import gpu_page
+from cvperf.benchmarks.suites import SUITES
+
+ROOT = Path(__file__).resolve().parents[1]
+LEDGER = ROOT / "benchmarks/results"
+PAGE = ROOT / "docs/gpu.md"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write the page; with ``--page`` only write the page, which needs no GPU."""
+    parser = argparse.ArgumentParser(prog="python -m cvperf.benchmarks.gpu", description=__doc__)
+    parser.add_argument("--page", action="store_true", help="only write docs/gpu.md anew")
+    parser.add_argument("--seconds", type=float, default=440, help="begin no case after these")
+    options = parser.parse_args(arguments)
+    if not options.page:
+        if not torch.cuda.is_available():
+            print("error: torch sees no GPU here; `--page` alone writes docs/gpu.md anew")
+            return 2
+        measure(options.seconds)
+    PAGE.write_text(gpu_page.render(LEDGER))
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+    return 0
+
+
+def measure(seconds: float) -> None:
+    """The kernel suite against the peers on this GPU, into its folder of the ledger."""
+    shapes = sorted(SUITES["kernels"](False, "cuda"), key=lambda shape: not shape.quick)
+    out = LEDGER / slug(torch.cuda.get_device_name()) / "kernels.jsonl"
+    rows = session.run(
+        {"kernels": shapes},
+        (*contenders(), *select(None, "cuda")),
+        out,
+        device="cuda",
+        quick=True,
+        limit_s=seconds,
+    )
+    wrong = [row for row in rows if row.status in ("wrong", "failed")]
+    print(f"{len(rows)} rows in {out.relative_to(ROOT)}, {len(wrong)} wrong or failed")
+    for row in wrong:
+        print(f"  {row.status}: {row.contender} on {row.op} {row.case}: {row.note}")
+
+
+def contenders() -> tuple[Peer, ...]:
+    """Each of our backends that takes CUDA tensors, as a contender of its own."""
+    names = dict.fromkeys(backend.name for backend in backends() if backend.device == "cuda")
+    return tuple(_on(name) for name in names)
+
+
+def _on(backend: str) -> Peer:
+    def maker(problem: Problem) -> Contender:
+        made = OURS.contender(problem)
+        return Contender(made.run, made.answer, lambda: prefer(backend), made.layout, made.note)
+
+    served = [op.op for op in backends() if op.name == backend and op.op in OURS.makers]
+    return Peer(f"cvperf {backend}", OURS.packages, dict.fromkeys(served, maker), ("cuda",))
+
+
+def slug(name: str) -> str:
+    """A device's name as a folder's: lower case, words joined by hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

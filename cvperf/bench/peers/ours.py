@@ -1,0 +1,114 @@
+"""cvperf itself, in the same form as its peers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+import cvperf
+from cvperf import ops
+from cvperf.bench.contender import Contender
+from cvperf.bench.peers.base import Peer
+from cvperf.bench.peers.torch import inference
+from cvperf.bench.problems.conv2d import Convolution, InputGrad, WeightGrad
+from cvperf.bench.problems.int8_gemm import Int8Gemm
+from cvperf.bench.problems.model import Model
+from cvperf.bench.problems.nms import Nms
+from cvperf.bench.problems.pipeline import Pipeline
+from cvperf.bench.problems.roi_align import RoiAlign, RoiAlignBackward
+from cvperf.bench.problems.training import Training, gradients
+
+
+@contextmanager
+def drop_in() -> Iterator[None]:
+    """Inference, torch's and torchvision's ops served by cvperf."""
+    with inference(), cvperf.use():
+        yield
+
+
+def conv2d(problem: Convolution) -> Contender:
+    p = problem
+    return Contender(
+        lambda: ops.conv2d(p.image, p.weight, p.bias, *p.geometry, activation=p.activation),
+        context=inference,
+    )
+
+
+def conv2d_input_grad(problem: InputGrad) -> Contender:
+    p = problem
+    run = torch.ops.cvperf.conv2d_input_grad.default
+    return Contender(lambda: run(p.grad, p.weight, p.image.shape, *p.geometry), context=inference)
+
+
+def conv2d_weight_grad(problem: WeightGrad) -> Contender:
+    p = problem
+    run = torch.ops.cvperf.conv2d_weight_grad.default
+    return Contender(lambda: run(p.grad, p.image, p.weight.shape, *p.geometry), context=inference)
+
+
+def roi_align(problem: RoiAlign) -> Contender:
+    p = problem
+    arguments = (p.output_size, p.spatial_scale, p.sampling_ratio, p.aligned)
+    return Contender(lambda: ops.roi_align(p.features, p.boxes, *arguments), context=inference)
+
+
+def roi_align_backward(problem: RoiAlignBackward) -> Contender:
+    p = problem
+    run = torch.ops.cvperf.roi_align_backward.default
+    scale, height, width, ratio, aligned = p.arguments
+    size = p.features.shape
+    return Contender(
+        lambda: run(p.grad, p.boxes, scale, height, width, *size, ratio, aligned),
+        context=inference,
+    )
+
+
+def nms(problem: Nms) -> Contender:
+    p = problem
+    return Contender(lambda: ops.nms(p.boxes, p.scores, p.iou_threshold), context=inference)
+
+
+def int8_gemm(problem: Int8Gemm) -> Contender:
+    p = problem
+    packed = ops.pack_int8(p.b.T)
+    dequantise = {
+        "scale_a": p.scale_a, "scale_b": p.scale_b, "bias": p.bias, "out_dtype": torch.float32
+    }  # fmt: skip
+    keywords: dict[str, Any] = dequantise if p.fused else {}
+    return Contender(
+        lambda: ops.int8_gemm(p.a, packed, **keywords),
+        context=inference,
+        note="b packed before the clock",
+    )
+
+
+def model(problem: Model) -> Contender:
+    p = problem
+    return Contender(lambda: p.module(*p.inputs), context=drop_in, note="in cvperf.use()")
+
+
+def training(problem: Training) -> Contender:
+    module, step = problem.trainee()
+    return Contender(step, lambda _: gradients(module), cvperf.use, note="in cvperf.use()")
+
+
+def pipeline(problem: Pipeline) -> Contender:
+    work = problem.work
+    if work.cvperf is not None:
+        return Contender(work.cvperf)
+    return Contender(work.torch, context=cvperf.use, note="in cvperf.use()")
+
+
+def _makers() -> dict[str, Any]:
+    makers = (
+        *(conv2d, conv2d_input_grad, conv2d_weight_grad),
+        *(roi_align, roi_align_backward, nms, int8_gemm),
+        *(model, training, pipeline),
+    )
+    return {maker.__name__: maker for maker in makers}
+
+
+OURS = Peer("cvperf", ("cvperf",), _makers(), devices=("cpu", "cuda"))

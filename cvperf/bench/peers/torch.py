@@ -1,0 +1,121 @@
+"""torch eager: what a model runs today, and what cuDNN and oneDNN do behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cvperf.bench.contender import Contender, Unsupported
+from cvperf.bench.peers.base import Peer
+from cvperf.bench.problems.conv2d import Convolution, InputGrad, WeightGrad
+from cvperf.bench.problems.int8_gemm import Int8Gemm
+from cvperf.bench.problems.model import Model
+from cvperf.bench.problems.pipeline import Pipeline
+from cvperf.bench.problems.training import Training, gradients
+
+ACTIVATIONS_IN_PLACE: Mapping[str | None, Callable[[Tensor], Tensor]] = {
+    None: lambda x: x,
+    "relu": torch.relu_,
+    "relu6": partial(F.relu6, inplace=True),
+    "silu": partial(F.silu, inplace=True),
+    "hardswish": partial(F.hardswish, inplace=True),
+    "sigmoid": torch.sigmoid_,
+    "leaky_relu": partial(F.leaky_relu, inplace=True),
+}
+
+
+@contextmanager
+def without_tf32(benchmark: bool = False) -> Iterator[None]:
+    """float32 products for everyone: cuDNN's default is TF32, with a mantissa of 10 bits.
+
+    Args:
+        benchmark: let cuDNN try its algorithms and keep the fastest.
+    """
+    with torch.backends.cudnn.flags(enabled=True, benchmark=benchmark, allow_tf32=False):
+        yield
+
+
+@contextmanager
+def inference(benchmark: bool = False) -> Iterator[None]:
+    """:func:`without_tf32`, and no autograd."""
+    with without_tf32(benchmark), torch.inference_mode():
+        yield
+
+
+def conv2d(problem: Convolution) -> Contender:
+    """The convolution, then the activation in place: two calls, as in a model."""
+    p = problem
+    finish = ACTIVATIONS_IN_PLACE[p.activation]
+    return Contender(
+        lambda: finish(F.conv2d(p.image, p.weight, p.bias, *p.geometry)), context=inference
+    )
+
+
+def gradient(problem: InputGrad | WeightGrad, which: int) -> Contender:
+    """One of (image, weight), and not the others: what autograd asks for where one is wanted."""
+    p = problem
+    wanted = [position == which for position in range(3)]
+    bias_sizes = [p.shape.o]
+    backward = torch.ops.aten.convolution_backward.default
+
+    def run() -> Tensor:
+        arguments = (*p.geometry[:3], False, [0, 0], p.groups, wanted)
+        grad: Tensor = backward(p.grad, p.image, p.weight, bias_sizes, *arguments)[which]
+        return grad
+
+    return Contender(run, context=inference)
+
+
+def int8_gemm(problem: Int8Gemm) -> Contender:
+    if problem.a.is_cuda:
+        raise Unsupported("torch._int_mm is cuBLASLt on a GPU: the peer cublaslt is this call")
+    return int_mm(problem)
+
+
+def int_mm(problem: Int8Gemm) -> Contender:
+    """``torch._int_mm``, then the scales and the bias in one pass."""
+    p = problem
+    weight = p.b.T
+    if not p.fused:
+        return Contender(lambda: torch._int_mm(p.a, weight), context=inference)
+    scale = p.scale_a * p.scale_b
+    return Contender(
+        lambda: torch.addcmul(p.bias, torch._int_mm(p.a, weight).float(), scale),
+        context=inference,
+        note="the scales are multiplied before the clock",
+    )
+
+
+def model(problem: Model) -> Contender:
+    p = problem
+    return Contender(lambda: p.module(*p.inputs), context=inference)
+
+
+def training(problem: Training) -> Contender:
+    module, step = problem.trainee()
+    return Contender(step, lambda _: gradients(module), without_tf32)
+
+
+def pipeline(problem: Pipeline) -> Contender:
+    return Contender(problem.work.torch)
+
+
+PEER = Peer(
+    "torch",
+    ("torch",),
+    {
+        "conv2d": conv2d,
+        "conv2d_input_grad": partial(gradient, which=0),
+        "conv2d_weight_grad": partial(gradient, which=1),
+        "int8_gemm": int8_gemm,
+        "model": model,
+        "training": training,
+        "pipeline": pipeline,
+    },
+    devices=("cpu", "cuda"),
+)

@@ -1,0 +1,408 @@
+"""The report: its numbers, and that nothing of its input is hidden."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from cvperf.bench import report
+from cvperf.bench.report import content, paired, runs, summary, text
+from cvperf.bench.report.runs import Run
+from cvperf.bench.report.summary import Contest
+from cvperf.bench.results import Measurement, ResultsError
+from tests.bench.made_up import ENVIRONMENT, ceilings, every_kind, race, row, save
+
+
+def contest(rows: list[Measurement]) -> Contest:
+    (found,) = summary.contests([Run("", tuple(rows))])
+    return found
+
+
+def group(rows: list[Measurement]) -> summary.Group:
+    (found,) = summary.groups(summary.contests([Run("", tuple(rows))]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> report.Outcome:
+    folder = tmp_path_factory.mktemp("report")
+    return report.write([save(folder / "all.jsonl", every_kind())], folder / "out")
+
+
+@pytest.fixture(scope="module")
+def html(written: report.Outcome) -> str:
+    return written.html.read_text()
+
+
+@pytest.fixture(scope="module")
+def markdown(written: report.Outcome) -> str:
+    return written.markdown.read_text()
+
+
+# Ratios
+
+
+def test_the_ratio_is_the_peers_time_over_ours_with_its_interval() -> None:
+    found = contest(race({"cvperf": 1.0, "torch": 2.0}, rounds=30)).ratio
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.value < found.high
+    assert found.value == pytest.approx(2.0, rel=0.02)
+
+
+def test_drift_that_both_feel_does_not_widen_the_interval() -> None:
+    waves = [1 + 0.5 * math.sin(i) for i in range(20)]
+    found = paired.ratio([3 * wave for wave in waves], waves)
+    assert found.value == pytest.approx(3)
+    assert found.high == pytest.approx(found.low)
+
+
+@pytest.mark.parametrize(("ms", "verdict"), [(2.0, "faster"), (0.5, "slower"), (1.0, "even")])
+def test_the_verdict_follows_the_interval(ms: float, verdict: str) -> None:
+    assert contest(race({"cvperf": 1.0, "torch": ms})).verdict == verdict
+
+
+def test_five_rounds_give_no_interval_and_decide_only_if_the_samples_are_apart() -> None:
+    near = contest(race({"cvperf": 1.05, "torch": 1.0}, rounds=5))
+    assert near.ratio is not None
+    assert near.ratio.low is None
+    assert near.verdict == "undecided"
+    assert contest(race({"cvperf": 30.0, "torch": 1.0}, rounds=5)).verdict == "slower"
+
+
+def test_two_samples_each_decide_nothing_however_far_apart() -> None:
+    assert contest(race({"cvperf": 30.0, "torch": 1.0}, rounds=2)).verdict == "undecided"
+
+
+def test_a_loss_that_few_rounds_cannot_prove_is_listed_with_the_losses() -> None:
+    found = summary.losses([contest(race({"cvperf": 30.0, "torch": 1.0}, rounds=2))])
+    assert [each.verdict for each in found] == ["undecided"]
+
+
+def test_a_contender_that_left_early_is_paired_in_the_rounds_it_was_in() -> None:
+    found = paired.ratio([2.0] * 8, [1.0] * 8 + [9.0] * 8)
+    assert (found.value, found.rounds) == (2.0, 8)
+
+
+def test_the_interval_covers_the_true_ratio_as_often_as_it_says() -> None:
+    inside = 0
+    for seed in range(200):
+        found = contest(race({"cvperf": 1.0, "torch": 1.5}, rounds=20, seed=seed)).ratio
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        inside += found.low <= 1.5 <= found.high
+    assert inside >= 180  # of 190 expected
+
+
+def test_the_best_peer_is_the_fastest_with_a_right_answer() -> None:
+    rows = race({"cvperf": 1.0, "torch": 3.0, "openvino": 2.0})
+    rows.append(row("opencv", status="wrong", error=1.0))
+    best = contest(rows).best
+    assert best is not None
+    assert best.contender == "openvino"
+
+
+def test_variants_of_ours_are_compared_with_peers_and_not_with_each_other() -> None:
+    rows = race({"cvperf": 1.0, "cvperf drop-in": 0.1, "torch": 2.0})
+    found = summary.contests([Run("", tuple(rows))])
+    assert [c.ours.contender for c in found if c.ours] == ["cvperf", "cvperf drop-in"]
+    assert {c.best.contender for c in found if c.best} == {"torch"}
+    assert len(summary.groups(found)) == 2
+
+
+# Summaries
+
+
+def test_the_mean_is_geometric_and_the_worst_case_is_named() -> None:
+    rows = [
+        *(row(name, case="won", samples_ms=[ms] * 9) for name, ms in (("cvperf", 1.0), ("a", 4.0))),
+        *(
+            row(name, case="lost", samples_ms=[ms] * 9)
+            for name, ms in (("cvperf", 2.0), ("a", 1.0))
+        ),
+    ]
+    found = group(rows)
+    assert found.mean == pytest.approx(math.sqrt(4 * 0.5))
+    assert found.worst is not None
+    assert found.worst.first.case == "lost"
+    assert found.against["a"] == (pytest.approx(math.sqrt(2)), 2)
+    assert [c.first.case for c in summary.losses(found.contests)] == ["lost"]
+
+
+def test_dtypes_and_devices_are_not_averaged_together() -> None:
+    rows = [
+        each
+        for kind in ({"dtype": "float32"}, {"dtype": "bfloat16"}, {"device": "cuda"})
+        for each in race({"cvperf": 1.0, "torch": 2.0}, **kind)
+    ]
+    found = summary.groups(summary.contests([Run("", tuple(rows))]))
+    assert [(g.dtype, g.device) for g in found] == [
+        ("float32", "cpu"), ("bfloat16", "cpu"), ("float32", "cuda"),
+    ]  # fmt: skip
+
+
+def test_every_case_is_counted_once(written: report.Outcome) -> None:
+    counts = written.counts
+    assert counts.cases == 10
+    parts = (counts.faster, counts.even, counts.slower, counts.unopposed, counts.absent)
+    assert parts == (5, 1, 1, 1, 1)
+    assert counts.without_time == 1
+    assert (counts.wrong, counts.failed, counts.rows) == (2, 1, len(every_kind()))
+
+
+# Runs
+
+
+def test_files_of_one_machine_are_one_run(tmp_path: Path) -> None:
+    save(tmp_path / "a.jsonl", [*ceilings(), *race({"cvperf": 1.0})])
+    moved = ENVIRONMENT | {"cpu_mhz": "another clock"}
+    save(tmp_path / "b.jsonl", [*ceilings(), *race({"cvperf": 1.0}, case="b", environment=moved)])
+    (found,) = runs.load([tmp_path])
+    assert found.name == ""
+    assert found.environment["cpu_mhz"] == "2000 to 3000; another clock"
+
+
+def test_two_machines_or_two_runs_of_one_are_kept_apart(tmp_path: Path) -> None:
+    save(tmp_path / "a.jsonl", race({"cvperf": 1.0, "torch": 2.0}))
+    save(tmp_path / "b.jsonl", race({"cvperf": 1.0, "torch": 2.0}))
+    other = ENVIRONMENT | {"cpu": "Another"}
+    save(tmp_path / "c.jsonl", race({"cvperf": 1.0, "torch": 2.0}, environment=other))
+    found = runs.load([tmp_path])
+    assert [run.name for run in found] == ["A", "B", "C"]
+    assert [g.run for g in summary.groups(summary.contests(found))] == ["A", "B", "C"]
+
+
+def test_the_same_row_twice_in_a_file_is_refused(tmp_path: Path) -> None:
+    twice = save(tmp_path / "a.jsonl", [row(), row()])
+    with pytest.raises(ResultsError, match=r"a\.jsonl times cvperf on kernels nms .* twice"):
+        runs.load([twice])
+
+
+def test_a_file_without_rows_is_an_error_that_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="cvperf bench kernels"):
+        report.write([save(tmp_path / "empty.jsonl", [])], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_results_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"holds no \.jsonl file"):
+        report.write([tmp_path], tmp_path / "out")
+
+
+# The page
+
+
+class Cells(HTMLParser):
+    """The text of each body row of the table with an id."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__()
+        self.table, self.inside, self.rows = table, False, list[str]()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "table":
+            self.inside = dict(attrs).get("id") == self.table
+        elif tag == "tr" and self.inside:
+            self.rows.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "table":
+            self.inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self.inside and self.rows:
+            self.rows[-1] += data
+
+
+def rows_of(html: str, table: str) -> list[str]:
+    parser = Cells(table)
+    parser.feed(html)
+    return parser.rows[1:]  # without the head
+
+
+def details_of(html: str) -> list[dict]:
+    found = re.search(r'<script type="application/json" id="details">(.*?)</script>', html)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_every_row_of_the_input_is_in_the_table_with_its_command(html: str) -> None:
+    given = every_kind()
+    shown = rows_of(html, "all")
+    assert len(shown) == len(given)
+    for one, line in zip(given, shown, strict=True):
+        assert one.case in line
+        assert one.contender in line
+        assert one.status in line
+    assert [each["command"] for each in details_of(html)] == [one.command for one in given]
+
+
+def test_the_page_needs_nothing_from_outside(html: str) -> None:
+    addresses = set(re.findall(r"https?://[^\"' )]+", html))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert not re.search(r'(src|href)="(?!data:|#)', html.replace("xlink:href", "href"))
+    assert "default-src 'none'" in html
+
+
+def test_text_of_the_results_cannot_become_markup(html: str, markdown: str) -> None:
+    assert "<b>bold" not in html
+    assert "&lt;b&gt;bold | claim" in html
+    assert "a &lt;grey&gt; square" in html
+    assert "<b>bold" not in markdown
+    assert r"bold \| claim" in markdown
+
+
+def test_losses_wrong_answers_and_absent_peers_are_named_on_both(html: str, markdown: str) -> None:
+    for page in (html, markdown):
+        for told in (
+            "resnet50 conv3", "the error 0.5 is beyond 0.001", "pip install tensorflow",
+            "openvino keeps no order", "planted",
+        ):  # fmt: skip
+            assert told in page
+
+
+def test_the_lost_table_holds_the_losses(html: str) -> None:
+    (line,) = rows_of(html, "lost")
+    assert "resnet50 conv3" in line
+    assert "torch" in line
+    assert "slower" in line
+
+
+def test_every_plot_has_a_title_a_unit_and_words_for_those_who_cannot_see_it(html: str) -> None:
+    plots = re.findall(r'<svg [^>]*role="img" aria-label="([^"]+)"', html)
+    assert any("Roofline" in plot for plot in plots)
+    for unit in (
+        "time of a call (ms)",
+        "operations / second",
+        "peak memory (MiB)",
+        "bytes / second",
+    ):
+        assert unit in html
+    assert all(len(plot) > 40 for plot in plots)
+
+
+def test_plots_take_the_pages_colours(html: str) -> None:
+    for svg in re.findall(r"<svg .*?</svg>", html, flags=re.DOTALL):
+        assert "var(--ink)" in svg
+        assert not re.search(r"#(?!m|p|Deja)[0-9a-f]{6}\b", svg)
+
+
+def test_without_ceilings_the_plot_says_what_to_run(tmp_path: Path) -> None:
+    file = save(tmp_path / "a.jsonl", race({"cvperf": 1.0, "torch": 2.0}))
+    assert "cvperf bench peaks" in report.write([file], tmp_path / "out").html.read_text()
+
+
+def test_results_of_peers_alone_make_a_report(tmp_path: Path) -> None:
+    file = save(tmp_path / "a.jsonl", [*ceilings(), *race({"torch": 2.0, "openvino": 1.0})])
+    outcome = report.write([file], tmp_path / "out")
+    assert outcome.counts.absent == 1
+    assert "cvperf not measured" in outcome.html.read_text()
+
+
+def test_models_show_throughput_shares_and_pictures(html: str) -> None:
+    assert "data:image/png;base64," in html
+    assert "80.0 %" in html
+    assert "40.0" in html
+
+
+def test_a_picture_that_is_none_is_refused(tmp_path: Path) -> None:
+    bad = {"pictures": [{"caption": "c", "png": "aGVsbG8="}]}
+    file = save(tmp_path / "a.jsonl", race({"cvperf": 1.0}, suite="models", detail=bad))
+    with pytest.raises(ResultsError, match="picture 'c'"):
+        report.write([file], tmp_path / "out")
+
+
+def test_markdown_says_how_many_lines_it_left_out(tmp_path: Path) -> None:
+    rows = [
+        each
+        for i in range(40)
+        for each in race({"cvperf": 2.0, "torch": 1.0}, case=f"case {i}", seed=i)
+    ]
+    outcome = report.write([save(tmp_path / "a.jsonl", rows)], tmp_path / "out")
+    told = outcome.markdown.read_text()
+    assert "25 more are in index.html" in told
+    assert len(told) < 10_000
+
+
+def test_markdown_tables_have_as_many_cells_in_each_line_as_in_their_head(markdown: str) -> None:
+    for block in re.split(r"\n\n+", markdown):
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
+        assert len(widths) <= 1, block
+
+
+# Against a baseline
+
+
+def test_a_regression_is_marked_and_in_the_outcome(tmp_path: Path) -> None:
+    times = {"cvperf": 1.0, "torch": 2.0}
+    before = save(tmp_path / "before.jsonl", race(times, seed=1, rounds=30))
+    after = save(tmp_path / "after.jsonl", race(times | {"cvperf": 1.3}, seed=2, rounds=30))
+    outcome = report.write([after], tmp_path / "out", against=before)
+    assert [change.verdict for change in outcome.regressions] == ["regression"]
+    assert "1 slower beyond noise" in outcome.headline
+    assert "regression" in rows_of(outcome.html.read_text(), "changes")[0]
+    assert "| regression |" in outcome.markdown.read_text()
+
+
+def test_another_machine_in_the_baseline_is_warned_of(tmp_path: Path) -> None:
+    rows = race({"cvperf": 1.0, "torch": 2.0})
+    other = [replace(r, environment=ENVIRONMENT | {"cpu": "Another"}) for r in rows]
+    found = content.against([Run("", tuple(rows))], [Run("", tuple(other))])
+    assert found.warnings == (
+        "cpu differs: the baseline has Another, these results Imaginary 9000; a change may be "
+        "the machine's",
+    )
+
+
+def test_a_baseline_of_other_cases_is_an_error() -> None:
+    with pytest.raises(ValueError, match="share no row"):
+        content.against([Run("", (row(),))], [Run("", (row(case="other"),))])
+
+
+# Files
+
+
+def test_a_run_that_dies_leaves_the_old_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "index.html").write_text("old")
+
+    def dies(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(report.os, "replace", dies)
+    with pytest.raises(OSError, match="no space"):
+        report._replace(tmp_path / "index.html", "new")
+    assert [each.name for each in tmp_path.iterdir()] == ["index.html"]
+    assert (tmp_path / "index.html").read_text() == "old"
+
+
+def test_a_missing_library_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'cvperf\[report\]'"):
+        report.write([Path("a.jsonl")], Path("out"))
+
+
+# Numbers as text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.00123, "0.00123"), (12.345, "12.3"), (4567.8, "4,568"), (0.0, "0")]
+)
+def test_times_have_three_digits(value: float, shown: str) -> None:
+    assert text.ms(value) == shown
+
+
+def test_rates_have_a_prefix_and_a_unit() -> None:
+    assert text.scaled(2.5e10, "B/s") == "25.0 GB/s"
+    assert text.percent(0.031) == "3.1 %"
+    assert text.shape({"input": [1, 3, 8, 8], "groups": 1}) == "input 1x3x8x8, groups 1"
