@@ -10,8 +10,7 @@ from pathlib import Path
 
 import torch
 
-from cvperf.bench.peers import select
-from cvperf.bench.peers.ours import OURS
+from cvperf.bench.peers import ours, select
 from cvperf.bench.problems.base import Shape
 from cvperf.bench.results import Measurement
 
@@ -48,7 +47,7 @@ def run(
     from cvperf.bench import session, terminal
 
     chosen = None if peers == "auto" else [name.strip() for name in peers.split(",")]
-    contenders = (OURS, *select(chosen, device))
+    contenders = (*ours.contenders(device), *select(chosen, device))
     rows = session.run(
         _cases(suite, device, ops, case, quick), contenders, out, device=device, quick=quick
     )

@@ -16,12 +16,8 @@ from pathlib import Path
 
 import torch
 
-from cvperf.backends.registry import backends, prefer
 from cvperf.bench import session
-from cvperf.bench.contender import Contender
-from cvperf.bench.peers import Peer, select
-from cvperf.bench.peers.ours import OURS
-from cvperf.bench.problems.base import Problem
+from cvperf.bench.peers import ours, select
 from cvperf.benchmarks import gpu_page
 from cvperf.benchmarks.suites import SUITES
 
@@ -52,7 +48,7 @@ def measure(seconds: float) -> None:
     out = LEDGER / slug(torch.cuda.get_device_name()) / "kernels.jsonl"
     rows = session.run(
         {"kernels": shapes},
-        (*contenders(), *select(None, "cuda")),
+        (*ours.contenders("cuda"), *select(None, "cuda")),
         out,
         device="cuda",
         quick=True,
@@ -62,21 +58,6 @@ def measure(seconds: float) -> None:
     print(f"{len(rows)} rows in {out.relative_to(ROOT)}, {len(wrong)} wrong or failed")
     for row in wrong:
         print(f"  {row.status}: {row.contender} on {row.op} {row.case}: {row.note}")
-
-
-def contenders() -> tuple[Peer, ...]:
-    """Each of our backends that takes CUDA tensors, as a contender of its own."""
-    names = dict.fromkeys(backend.name for backend in backends() if backend.device == "cuda")
-    return tuple(_on(name) for name in names)
-
-
-def _on(backend: str) -> Peer:
-    def maker(problem: Problem) -> Contender:
-        made = OURS.contender(problem)
-        return Contender(made.run, made.answer, lambda: prefer(backend), made.layout, made.note)
-
-    served = [op.op for op in backends() if op.name == backend and op.op in OURS.makers]
-    return Peer(f"cvperf {backend}", OURS.packages, dict.fromkeys(served, maker), ("cuda",))
 
 
 def slug(name: str) -> str:

@@ -1,12 +1,13 @@
 """cvperf: fast kernels for convolutional networks.
 
 ``cvperf.ops`` has the ops; ``cvperf.use`` and ``cvperf.enable`` serve them to models you did not
-write; ``cvperf.explain`` says who ran what, and why.
+write; ``cvperf.explain`` says who ran what, and why; ``cvperf.profile`` says where time goes.
 """
 
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Any
 
 import torch as _torch  # noqa: F401  (first, so that _C finds torch's OpenMP runtime loaded)
 
@@ -24,5 +25,15 @@ __all__ = [
     "enable",
     "explain",
     "ops",
+    "profile",
     "use",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``profile`` is imported by its first use: importing cvperf stays fast."""
+    if name == "profile":
+        from cvperf.profiler import profile
+
+        return profile
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 try:
     import typer
@@ -47,13 +48,9 @@ def demo(
         cases.select(only)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--only") from error
-    try:
-        code = run_demo(output, repeats=repeats, only=only)
-    except (ImportError, PackageError) as error:
-        # These carry their own way out; a traceback would bury it.
-        typer.echo(f"error: {error}", err=True)
-        code = 2
-    raise typer.Exit(code)
+    raise typer.Exit(
+        _told(lambda: run_demo(output, repeats=repeats, only=only), ImportError, PackageError)
+    )
 
 
 SUITES = {
@@ -80,16 +77,95 @@ def _add_suite(suite: str, about: str) -> None:
         from cvperf.benchmarks import command
 
         path = out or Path("report") / f"{suite}.jsonl"
-        try:
-            code = command.run(suite, path, device, op or (), case, peers, quick, threads)
-        except (ImportError, ValueError) as error:
-            typer.echo(f"error: {error}", err=True)
-            code = 2
+        ops = op or ()
+        code = _told(
+            lambda: command.run(suite, path, device, ops, case, peers, quick, threads),
+            ImportError,
+            ValueError,
+        )
         raise typer.Exit(code)
 
 
 for _suite, _about in SUITES.items():
     _add_suite(_suite, _about)
+
+
+@app.command()
+def report(
+    results: Annotated[list[Path], typer.Argument(help="JSON Lines files, or folders of them")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder of the report")] = Path(
+        "report"
+    ),
+    against: Annotated[Path | None, typer.Option(help="file or folder to compare with")] = None,
+    fail_on_regression: Annotated[
+        bool, typer.Option(help="exit code 1 if ours got slower")
+    ] = False,
+) -> None:
+    """Make a page of results: one HTML file that needs no network, and a Markdown twin."""
+    from cvperf.bench import report as page
+
+    outcome = _told(
+        lambda: page.write(results, output, against), ImportError, ValueError, FileNotFoundError
+    )
+    typer.echo(outcome.headline)
+    for warning in outcome.warnings:
+        typer.echo(f"warning: {warning}")
+    for change in outcome.regressions:
+        typer.echo(f"regression: {change}")
+    typer.echo(f"wrote {outcome.html} and {outcome.markdown}")
+    raise typer.Exit(1 if fail_on_regression and outcome.regressions else 0)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
+def profile(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(help="FILE.py, module:function, or a model's name")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder of page and trace")] = Path(
+        "report/profile"
+    ),
+    device: Annotated[str, typer.Option(help="cpu or cuda, for a model")] = "cpu",
+    batch: Annotated[int, typer.Option(min=1, help="images at once, for a model")] = 1,
+    image_size: Annotated[int, typer.Option(min=0, help="pixels; 0: the model's own")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="passes with the profiler")] = 5,
+    threads: Annotated[int, typer.Option(min=0, help="0: as torch has them")] = 0,
+    ledger: Annotated[Path | None, typer.Option(help="results of cvperf bench kernels")] = None,
+    check: Annotated[bool, typer.Option(help="also measure what cvperf.use gains")] = False,
+    ncu: Annotated[bool, typer.Option(help="hardware counters by Nsight Compute")] = False,
+) -> None:
+    """Show where a model's time goes, and what cvperf would make of it.
+
+    What follows -- goes to a Python file as its arguments.
+    """
+    from cvperf.profiler import command
+
+    code = _told(
+        lambda: command.run(
+            target,
+            output,
+            arguments=context.args,
+            device=device,
+            batch=batch,
+            image_size=image_size,
+            repeats=repeats,
+            threads=threads,
+            ledger=ledger,
+            check=check,
+            ncu=ncu,
+        )
+    )
+    raise typer.Exit(code)
+
+
+_Answer = TypeVar("_Answer")
+
+
+def _told(work: Callable[[], _Answer], *errors: type[Exception]) -> _Answer:
+    """What ``work`` answers; these errors carry their own way out, which a traceback would bury."""
+    try:
+        return work()
+    except errors as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
 
 
 def main() -> None:

@@ -19,8 +19,21 @@ from cvperf.bench.results import Measurement
 from cvperf.bench.roofline import Ceilings
 from cvperf.bench.timing import Plan, Timing, WallClock, measure
 
-QUICK = Plan(seconds=0.35, min_samples=7, max_samples=30, precision=0.02)
-FULL = Plan(seconds=0.7, min_samples=9, max_samples=40, precision=0.02)
+_CALLS = {
+    "quick": Plan(seconds=0.35, min_samples=7, max_samples=30, precision=0.02),
+    "full": Plan(seconds=0.5, min_samples=9, max_samples=40, precision=0.02),
+}
+# A network or a training step takes up to seconds, and is worth its time.
+_NETWORKS = {
+    "quick": Plan(seconds=3.0, min_samples=5, max_samples=20, precision=0.02),
+    "full": Plan(seconds=6.0, min_samples=7, max_samples=30, precision=0.02),
+}
+
+
+def plan(suite: str, quick: bool) -> Plan:
+    """How long a contender may take on one case of a suite."""
+    plans = _NETWORKS if suite in ("models", "training") else _CALLS
+    return plans["quick" if quick else "full"]
 
 
 @dataclass(frozen=True)

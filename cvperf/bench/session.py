@@ -16,7 +16,7 @@ from cvperf.bench.peers import Peer
 from cvperf.bench.problems.base import Shape
 from cvperf.bench.results import Measurement
 from cvperf.bench.roofline import Ceilings
-from cvperf.bench.runner import FULL, QUICK, Run, race
+from cvperf.bench.runner import Run, plan, race
 
 Tick = Callable[[str], None]
 
@@ -54,7 +54,7 @@ def run(
         ceilings = Ceilings.from_rows(rows)
         advance()
         for suite, shapes in suites.items():
-            shared = Run(suite, device, QUICK if quick else FULL, environment, ceilings, tick=tick)
+            shared = Run(suite, device, plan(suite, quick), environment, ceilings, tick=tick)
             for shape in shapes:
                 if time.monotonic() - start > limit_s:
                     left_out += 1

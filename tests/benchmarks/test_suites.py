@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cvperf.bench import results
+from cvperf.bench.peers.ours import OURS
 from cvperf.bench.runner import answers_agree
 from cvperf.benchmarks import command
 from cvperf.benchmarks.suites import SUITES
@@ -24,8 +25,6 @@ def test_every_suite_has_a_quick_subset_of_named_cases(suite: str) -> None:
 
 
 def test_ours_is_right_on_the_tiny_calls() -> None:
-    from cvperf.bench.peers.ours import OURS
-
     for shape in SUITES["overhead"](True, "cpu"):
         problem = shape.problem()
         right, error = answers_agree(problem, OURS.contender(problem))

@@ -42,10 +42,9 @@ class Peer:
     """Where it takes part without being named in ``--peers``; None: everywhere."""
 
     def joins(self, shape: Shape) -> bool:
-        """Whether it takes part in this case: we always do."""
-        if self.name == OURS:
-            return True
-        if shape.peers and self.name not in shape.peers:
+        """Whether it takes part in this case. A shape that names its peers leaves us in."""
+        ours = self.name.split(" ")[0] == OURS
+        if shape.peers and not ours and self.name not in shape.peers:
             return False
         return self.unasked is None or self.unasked(shape)
 

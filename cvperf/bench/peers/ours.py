@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 import cvperf
 from cvperf import ops
+from cvperf.backends.registry import backends, prefer
 from cvperf.bench.contender import Contender
 from cvperf.bench.peers.base import Peer
 from cvperf.bench.peers.torch import inference
@@ -112,3 +114,26 @@ def _makers() -> dict[str, Any]:
 
 
 OURS = Peer("cvperf", ("cvperf",), _makers(), devices=("cpu", "cuda"))
+
+
+def contenders(device: str) -> tuple[Peer, ...]:
+    """Us on a device: one contender on the CPU; on CUDA one for each backend, to compare them."""
+    if device == "cpu":
+        return (OURS,)
+    names = dict.fromkeys(backend.name for backend in backends() if backend.device == device)
+    return tuple(_on(name, device) for name in names)
+
+
+def _on(backend: str, device: str) -> Peer:
+    def make(problem: Any) -> Contender:
+        made = OURS.contender(problem)
+
+        @contextmanager
+        def context() -> Iterator[None]:
+            with made.context(), prefer(backend):
+                yield
+
+        return replace(made, context=context)
+
+    served = [one.op for one in backends() if one.name == backend and one.op in OURS.makers]
+    return Peer(f"{OURS.name} {backend}", OURS.packages, dict.fromkeys(served, make), (device,))

@@ -16,7 +16,7 @@ from cvperf.bench.peers.base import Peer
 from cvperf.bench.peers.torch import inference
 from cvperf.bench.problems.conv2d import ACTIVATIONS, Convolution
 from cvperf.bench.problems.int8_gemm import Int8Gemm
-from cvperf.bench.problems.model import Model
+from cvperf.bench.problems.model import Model, ModelShape
 
 
 class ConvolutionLayer(nn.Module):
@@ -110,5 +110,6 @@ PEER = Peer(
     ("torch",),
     {"conv2d": conv2d, "int8_gemm": int8_gemm, "model": model},
     devices=("cpu", "cuda"),
-    unasked=lambda shape: shape.quick or shape.op == "model",  # it compiles for seconds a shape
+    # It compiles for seconds a call and for up to a minute a network.
+    unasked=lambda shape: shape.quick or (isinstance(shape, ModelShape) and shape.batch == 1),
 )
