@@ -94,7 +94,7 @@ for _suite, _about in SUITES.items():
 def report(
     results: Annotated[list[Path], typer.Argument(help="JSON Lines files, or folders of them")],
     output: Annotated[Path, typer.Option("-o", "--output", help="folder of the report")] = Path(
-        "report"
+        "report/bench"
     ),
     against: Annotated[Path | None, typer.Option(help="file or folder to compare with")] = None,
     fail_on_regression: Annotated[

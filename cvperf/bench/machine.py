@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import os
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +24,7 @@ def record(device: str = "cpu") -> dict[str, str]:
         "isa": _C.isa(),
         "threads": str(torch.get_num_threads()),
         "cpu_mhz": _cpu_mhz(),
+        "load": f"{os.getloadavg()[0]:.1f}",
         "compiler": _C.compiler,
         "commit": commit(),
         **{name: text for name in _VERSIONS if (text := _version(name))},

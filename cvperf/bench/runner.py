@@ -20,8 +20,9 @@ from cvperf.bench.roofline import Ceilings
 from cvperf.bench.timing import Plan, Timing, WallClock, measure
 
 _CALLS = {
-    "quick": Plan(seconds=0.35, min_samples=7, max_samples=30, precision=0.02),
-    "full": Plan(seconds=0.5, min_samples=9, max_samples=40, precision=0.02),
+    "quick": Plan(seconds=0.35, min_samples=15, max_samples=30, precision=0.02),
+    # Some 25 rounds are what it takes to tell a change of 10 % (see report/regression.py).
+    "full": Plan(seconds=0.5, min_samples=25, max_samples=40, precision=0.02),
 }
 # A network or a training step takes up to seconds, and is worth its time.
 _NETWORKS = {

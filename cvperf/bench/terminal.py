@@ -33,7 +33,7 @@ def show(rows: Sequence[Measurement], out: Path, console: Console | None = None)
         console.print(f"slower: {len(worst) - _SHOWN} more")
     for line in dict.fromkeys(_absences(rows)):
         console.print(line, markup=False, soft_wrap=True)
-    command = f"cvperf report {out} -o {out.parent / 'report'}"
+    command = f"cvperf report {out} -o report/bench"
     console.print(f"{len(rows)} rows in {out}; a page of them: {command}", soft_wrap=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -102,6 +103,25 @@ def test_too_few_rounds_decide_nothing() -> None:
     assert "too few rounds" in change.note
 
 
+def test_peers_with_too_few_rounds_are_not_replaced_by_absolute_times() -> None:
+    def with_a_slow_peer(seed: int, ours: float) -> list[Measurement]:
+        rows = run(seed, ours=ours, peers=1)
+        return [rows[0], replace(rows[1], samples_ms=rows[1].samples_ms[:3])]
+
+    change = only(with_a_slow_peer(1, 2.0), with_a_slow_peer(0, 1.0))
+    assert change.verdict == "unclear"
+    assert change.note == "too few rounds to tell: 3 with any peer"
+
+
+def test_a_run_beside_a_busy_process_decides_nothing() -> None:
+    now = run(1)
+    stalls = [8.0 if i % 3 else 1.0 for i in range(25)]
+    stalled = [ms * stall for ms, stall in zip(now[0].samples_ms, stalls, strict=True)]
+    change = only([row(samples_ms=stalled), *now[1:]], run(0))
+    assert change.verdict == "unclear"
+    assert "disturbed" in change.note
+
+
 @pytest.mark.parametrize("status", ["wrong", "failed", "unsupported"])
 def test_a_row_that_lost_its_time_fails(status: str) -> None:
     change = only([row(status=status, note="why")], run(0))
@@ -121,6 +141,15 @@ def test_rows_that_only_one_run_has_are_not_compared_but_named() -> None:
 def test_the_machines_ceilings_are_not_ours_to_regress() -> None:
     assert compare(ceilings(), ceilings()) == []
     assert not_repeated([], ceilings()) == []
+
+
+def test_a_change_reads_as_one_line() -> None:
+    line = str(only(run(1, ours=1.5, peers=1), run(0, peers=1)))
+    assert re.fullmatch(
+        r"nms uniform 1000 \(cvperf, float32, cpu\): regression, 1\.\d\d of the time then "
+        r"\(1\.\d\d to 1\.\d\d\), seen by torch",
+        line,
+    )
 
 
 def test_the_worst_comes_first() -> None:
