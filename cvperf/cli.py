@@ -151,7 +151,8 @@ def profile(
             ledger=ledger,
             check=check,
             ncu=ncu,
-        )
+        ),
+        *command.ERRORS,
     )
     raise typer.Exit(code)
 
