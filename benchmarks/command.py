@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -42,15 +43,15 @@ def run(
         raise ValueError(f"--device must be cpu or cuda, got {device!r}")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda needs a GPU that torch can use; there is none")
+    # torch.profiler's log of its own starts and stops would stand between the lines printed here.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     if threads:
         torch.set_num_threads(threads)
     from cvperf.bench import session, terminal
 
     chosen = None if peers == "auto" else [name.strip() for name in peers.split(",")]
     contenders = (*ours.contenders(device), *select(chosen, device))
-    rows = session.run(
-        _cases(suite, device, ops, case, quick), contenders, out, device=device, quick=quick
-    )
+    rows = session.run(_cases(suite, device, ops, case, quick), contenders, out, device=device)
     terminal.show(rows, out)
     return 1 if any(_our_fault(row) for row in rows) else 0
 

@@ -51,7 +51,6 @@ def measure(seconds: float) -> None:
         (*ours.contenders("cuda"), *select(None, "cuda")),
         out,
         device="cuda",
-        quick=True,
         limit_s=seconds,
     )
     wrong = [row for row in rows if row.status in ("wrong", "failed")]

@@ -70,7 +70,7 @@ def _add_suite(suite: str, about: str) -> None:
         op: Annotated[list[str] | None, typer.Option(help="only this op; repeatable")] = None,
         case: Annotated[str, typer.Option(help="only cases of this name; * matches any")] = "*",
         peers: Annotated[str, typer.Option(help="auto, or names with commas between")] = "auto",
-        quick: Annotated[bool, typer.Option(help="a marked subset, fewer samples")] = False,
+        quick: Annotated[bool, typer.Option(help="a marked subset")] = False,
         threads: Annotated[int, typer.Option(min=0, help="0: as torch has them")] = 0,
         out: Annotated[Path | None, typer.Option(help="JSON Lines of the results")] = None,
     ) -> None:

@@ -19,22 +19,16 @@ from cvperf.bench.results import Measurement
 from cvperf.bench.roofline import Ceilings
 from cvperf.bench.timing import Plan, Timing, WallClock, measure
 
-_CALLS = {
-    "quick": Plan(seconds=0.35, min_samples=15, max_samples=30, precision=0.02),
-    # Some 25 rounds are what it takes to tell a change of 10 % (see report/regression.py).
-    "full": Plan(seconds=0.5, min_samples=25, max_samples=40, precision=0.02),
-}
+# So long that half a thousand shapes are done in half an hour. Some 25 rounds are what it takes to
+# tell a change of 10 % (see report/regression.py); a call over 6 ms gets fewer.
+_CALLS = Plan(seconds=0.15, min_samples=15, max_samples=40, precision=0.02)
 # A network or a training step takes up to seconds, and is worth its time.
-_NETWORKS = {
-    "quick": Plan(seconds=3.0, min_samples=5, max_samples=20, precision=0.02),
-    "full": Plan(seconds=6.0, min_samples=7, max_samples=30, precision=0.02),
-}
+_NETWORKS = Plan(seconds=3.0, min_samples=7, max_samples=30, precision=0.02)
 
 
-def plan(suite: str, quick: bool) -> Plan:
+def plan(suite: str) -> Plan:
     """How long a contender may take on one case of a suite."""
-    plans = _NETWORKS if suite in ("models", "training") else _CALLS
-    return plans["quick" if quick else "full"]
+    return _NETWORKS if suite in ("models", "training") else _CALLS
 
 
 @dataclass(frozen=True)

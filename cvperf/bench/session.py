@@ -27,7 +27,6 @@ def run(
     out: Path,
     *,
     device: str = "cpu",
-    quick: bool = False,
     limit_s: float = math.inf,
     console: Console | None = None,
 ) -> list[Measurement]:
@@ -37,7 +36,6 @@ def run(
         suites: suite -> its cases; the ceilings are measured whatever there is.
         peers: the contenders, ourselves among them.
         out: JSON Lines; it appears whole when all is measured (until then ``<out>.partial``).
-        quick: fewer samples a case.
         limit_s: begin no case after so many seconds; those left out are counted in a last line.
         console: where the progress bar goes; standard error if None.
     """
@@ -54,7 +52,7 @@ def run(
         ceilings = Ceilings.from_rows(rows)
         advance()
         for suite, shapes in suites.items():
-            shared = Run(suite, device, plan(suite, quick), environment, ceilings, tick=tick)
+            shared = Run(suite, device, plan(suite), environment, ceilings, tick=tick)
             for shape in shapes:
                 if time.monotonic() - start > limit_s:
                     left_out += 1

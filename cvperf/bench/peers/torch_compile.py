@@ -16,7 +16,7 @@ from cvperf.bench.peers.base import Peer
 from cvperf.bench.peers.torch import inference
 from cvperf.bench.problems.conv2d import ACTIVATIONS, Convolution
 from cvperf.bench.problems.int8_gemm import Int8Gemm
-from cvperf.bench.problems.model import Model, ModelShape
+from cvperf.bench.problems.model import Model
 
 
 class ConvolutionLayer(nn.Module):
@@ -110,6 +110,5 @@ PEER = Peer(
     ("torch",),
     {"conv2d": conv2d, "int8_gemm": int8_gemm, "model": model},
     devices=("cpu", "cuda"),
-    # It compiles for seconds a call and for up to a minute a network.
-    unasked=lambda shape: shape.quick or (isinstance(shape, ModelShape) and shape.batch == 1),
+    unasked=lambda shape: shape.quick,  # it compiles for seconds a call, for minutes a network
 )
