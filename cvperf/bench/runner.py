@@ -20,8 +20,8 @@ from cvperf.bench.roofline import Ceilings
 from cvperf.bench.timing import Plan, Timing, WallClock, measure
 
 # So long that half a thousand shapes are done in half an hour. Some 25 rounds are what it takes to
-# tell a change of 10 % (see report/regression.py); a call over 6 ms gets fewer.
-_CALLS = Plan(seconds=0.15, min_samples=15, max_samples=40, precision=0.02)
+# tell a change of 10 % (see report/regression.py); a call over 8 ms gets fewer.
+_CALLS = Plan(seconds=0.2, min_samples=15, max_samples=40, precision=0.02)
 # A network or a training step takes up to seconds, and is worth its time.
 _NETWORKS = Plan(seconds=3.0, min_samples=7, max_samples=30, precision=0.02)
 

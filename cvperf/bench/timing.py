@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from cvperf.bench.contender import Contender
 
 _WARM_UPS = 10
-_TRIES = 10
+_TRIES = 5
+_HOPELESS = 3
 _LONG_S = 0.1
 """A call this long warms itself up: caches refill in a small part of it."""
 
@@ -36,19 +37,28 @@ class WallClock:
 
     A sample in which the system put another program in this one's place is taken again, as long as
     it is short: what it holds is mostly the other program. A long sample is kept, since it always
-    meets others and averages over them.
+    meets others and averages over them. So is every sample of a contender that cannot have one
+    undisturbed, such as one whose own threads are more than the processors.
     """
 
     def sampler(self, run: Callable[[], Any]) -> Sampler:
+        spoilt = 0  # samples in a row that no try got undisturbed
+
         def sample(calls: int) -> float:
-            for _ in range(_TRIES):
+            nonlocal spoilt
+            for _ in range(_TRIES if spoilt < _HOPELESS else 1):
                 pushed_out = _involuntary_switches()
                 start = time.perf_counter()
                 for _ in range(calls):
                     run()
                 spent = time.perf_counter() - start
-                if spent > _LONG_S or _involuntary_switches() == pushed_out:
+                if spent > _LONG_S:
                     break
+                if _involuntary_switches() == pushed_out:
+                    spoilt = 0
+                    break
+            else:
+                spoilt += 1
             return spent / calls
 
         return sample
@@ -169,8 +179,10 @@ class _Runner:
             self.samples.append(self._timed(self.calls))
 
     def _timed(self, calls: int) -> float:
+        start = time.perf_counter()
         seconds = self._sampler(calls)
-        self.used_s += seconds * calls
+        # Samples that were taken again cost time too.
+        self.used_s += max(seconds * calls, time.perf_counter() - start)
         return seconds
 
     @property

@@ -74,6 +74,14 @@ def test_between_two_shapes_the_ratio_is_their_mean_by_nearness(row: Row, tmp_pa
     assert (same.value, same.cases) == (pytest.approx(8.0), ("4000 clustered",))
 
 
+def test_the_drop_in_s_row_counts_where_there_is_one(row: Row, tmp_path: Path) -> None:
+    shape = ConvolutionShape(name="c", n=1, c=8, h=8, w=8, o=8, kernel=(3, 3), activation="relu")
+    rows = [*raced(row, shape, 3.0, 1.0), row(shape, "cvperf drop-in", 2.0)]
+    found = ledger(tmp_path / "l.jsonl", rows).ratio(shape)
+    assert found is not None
+    assert found.value == pytest.approx(1.5)  # the activation is a pass of its own there
+
+
 def test_only_rows_of_the_same_dtype_layout_and_kind_count(row: Row, tmp_path: Path) -> None:
     shape = ConvolutionShape(name="c", n=1, c=8, h=8, w=8, o=8, kernel=(3, 3))
     known = ledger(tmp_path / "l.jsonl", raced(row, shape, 2.0, 1.0))
