@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cvperf.bench import results
+from cvperf.bench.report.paired import geometric_mean
 from cvperf.bench.results import Measurement
 
 ARCHITECTURES = {"8.0": "sm_80 (A100)", "9.0": "sm_90 (H100, H200)", "10.0": "sm_100 (B200)"}
@@ -77,21 +77,26 @@ def _proof(
 
 
 def _against_best(ours: Sequence[Measurement], rows: Iterable[Measurement]) -> str:
-    best: dict[tuple[str, ...], float] = {}
-    for row in rows:
-        if not row.ours and row.median_ms is not None:
-            best[row.race] = min(best.get(row.race, math.inf), row.median_ms)
-    ratios = {
-        row.case: best[row.race] / row.median_ms
-        for row in ours
-        if row.race in best and row.median_ms
-    }
+    best = _best_peers(rows)
+    ratios = {row.case: best[row.race].time_ms / row.time_ms for row in ours if row.race in best}
     shares = [row.roofline_share for row in ours if row.roofline_share is not None]
     if not ratios:
         return "no peer in the run"
     worst = min(ratios, key=ratios.__getitem__)
-    share = f", share {_mean(shares):.0%}" if shares else ""
-    return f"ratio {_mean(ratios.values()):.2f}, worst {ratios[worst]:.2f} ({worst}){share}"
+    mean = geometric_mean(list(ratios.values()))
+    share = f", share {geometric_mean(shares):.0%}" if shares else ""
+    return f"ratio {mean:.2f}, worst {ratios[worst]:.2f} ({worst}){share}"
+
+
+def _best_peers(rows: Iterable[Measurement]) -> dict[tuple[str, ...], Measurement]:
+    """Race -> the fastest peer in it."""
+    best: dict[tuple[str, ...], Measurement] = {}
+    for row in rows:
+        if row.suite != "kernels" or row.ours or row.status != "ok":
+            continue
+        if row.race not in best or row.time_ms < best[row.race].time_ms:
+            best[row.race] = row
+    return best
 
 
 def _conditions(rows: Sequence[Measurement]) -> str:
@@ -112,15 +117,10 @@ def _ceilings(rows: Sequence[Measurement]) -> str:
 
 def _peers(rows: Sequence[Measurement]) -> str:
     """The figures that our kernels are held to: the best peer's time on each shape."""
-    races: dict[tuple[str, ...], list[Measurement]] = defaultdict(list)
-    for row in rows:
-        if row.suite == "kernels" and not row.ours and row.status == "ok":
-            races[row.race].append(row)
     lines = []
-    for its_rows in races.values():
-        best = min(its_rows, key=lambda row: row.median_ms or math.inf)
+    for best in _best_peers(rows).values():
         share = "" if best.roofline_share is None else f"{best.roofline_share:.0%}"
-        time = f"{(best.median_ms or 0) * 1e3:,.1f}"
+        time = f"{best.time_ms * 1e3:,.1f}"
         lines.append((best.op, best.case, best.dtype, best.contender, time, share))
     head = ("Op", "Shape", "Dtype", "Best peer", "Microseconds", "Share of roofline")
     return "### The best peer on each shape\n\n" + _table(head, lines)
@@ -128,12 +128,6 @@ def _peers(rows: Sequence[Measurement]) -> str:
 
 def _of(rows: Sequence[Measurement], name: str) -> str:
     return ", ".join(dict.fromkeys(row.environment.get(name, "unknown") for row in rows))
-
-
-def _mean(values: Iterable[float]) -> float:
-    """Geometric."""
-    logs = [math.log(value) for value in values]
-    return math.exp(sum(logs) / len(logs))
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

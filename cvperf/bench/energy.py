@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ Counter = Callable[[], float]
 """Joules since some moment."""
 
 
+@functools.cache
 def counter(device: str) -> Counter | None:
     """The machine's energy counter, or None if it offers none that this user may read."""
     return _nvml() if device == "cuda" else _rapl()

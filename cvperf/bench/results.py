@@ -114,6 +114,12 @@ class Measurement:
         return self.contender.split(" ")[0] == OURS
 
     @property
+    def time_ms(self) -> float:
+        """The median of a row that has a time; only of those."""
+        assert self.median_ms is not None, f"{self.contender} on {self.case} is {self.status}"
+        return self.median_ms
+
+    @property
     def key(self) -> tuple[str, ...]:
         """What two rows share when they measure the same thing in the same way."""
         return (*self.race, self.contender)

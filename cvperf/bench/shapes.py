@@ -17,7 +17,6 @@ from typing import Any
 
 from cvperf.bench.problems.base import Shape
 from cvperf.bench.problems.conv2d import (
-    ACTIVATIONS,
     ConvolutionShape,
     InputGradShape,
     WeightGradShape,
@@ -25,6 +24,7 @@ from cvperf.bench.problems.conv2d import (
 from cvperf.bench.problems.int8_gemm import Int8GemmShape
 from cvperf.bench.problems.nms import ARRANGEMENTS, NmsShape
 from cvperf.bench.problems.roi_align import RoiAlignBackwardShape, RoiAlignShape
+from cvperf.ops._activation import ACTIVATIONS
 
 FILES: Mapping[str, tuple[type[Shape], ...]] = {
     "conv2d.yaml": (ConvolutionShape, InputGradShape, WeightGradShape),

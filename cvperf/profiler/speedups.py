@@ -175,7 +175,7 @@ def _pairs(rows: Iterable[Measurement], served_us: float) -> Iterable[Pair]:
         if original and ours:
             own_ms = served_us / 1e3 if ours.contender == _DROP_IN else 0.0
             even = _overlap(original, ours)
-            ratio = _ms(original) / max(_ms(ours) - own_ms, 1e-6)
+            ratio = original.time_ms / max(ours.time_ms - own_ms, 1e-6)
             yield Pair(ours, 1.0 if even else ratio)
 
 
@@ -197,15 +197,10 @@ def _overheads(rows: Iterable[Measurement]) -> tuple[float | None, float | None]
         if drop_in is None:
             continue
         if drop_in.op == "conv2d" and "torch" in race:
-            refused = max(_ms(drop_in) - _ms(race["torch"]), 0.0) * 1e3
+            refused = max(drop_in.time_ms - race["torch"].time_ms, 0.0) * 1e3
         if drop_in.op == "nms" and OURS in race:
-            served = max(_ms(drop_in) - _ms(race[OURS]), 0.0) * 1e3
+            served = max(drop_in.time_ms - race[OURS].time_ms, 0.0) * 1e3
     return refused, served
-
-
-def _ms(row: Measurement) -> float:
-    assert row.median_ms is not None  # _races keeps timed rows only
-    return row.median_ms
 
 
 def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import cvperf
-from cvperf.bench import timing
+from cvperf.bench import files, timing
 from cvperf.bench.demo import cases, operations, report, run_demo, runner
 from cvperf.bench.demo.agreement import (
     Agreement,
@@ -184,7 +184,7 @@ def test_interrupted_write_keeps_the_old_report(
 
     monkeypatch.setattr("os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        report.replace(path, "new")
+        files.replace(path, "new")
     assert [entry.name for entry in tmp_path.iterdir()] == ["index.html"]
     assert path.read_text() == "old"
 

@@ -21,7 +21,6 @@ from cvperf.bench.peers.base import Peer, all_peers, select
 from cvperf.bench.peers.ours import OURS
 from cvperf.bench.problems.base import Shape
 from cvperf.bench.problems.conv2d import (
-    ACTIVATIONS,
     ConvolutionShape,
     InputGradShape,
     WeightGradShape,
@@ -30,6 +29,7 @@ from cvperf.bench.problems.int8_gemm import Int8GemmShape
 from cvperf.bench.problems.model import ModelShape
 from cvperf.bench.problems.nms import ARRANGEMENTS, NmsShape
 from cvperf.bench.problems.roi_align import RoiAlignBackwardShape, RoiAlignShape
+from cvperf.ops._activation import ACTIVATIONS
 
 HERE = [peer for peer in (OURS, *all_peers()) if "cpu" in peer.devices and not peer.missing()]
 REQUIRED = {"cvperf", "cvperf drop-in", "torch", "torch.compile", "torchvision"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cvperf.bench import report
+from cvperf.bench import files, report
 from cvperf.bench.report import content, runs, summary, text
 from cvperf.bench.report.runs import Run
 from cvperf.bench.results import ResultsError
@@ -263,9 +263,9 @@ def test_a_run_that_dies_leaves_the_old_report(
     def dies(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(report.os, "replace", dies)
+    monkeypatch.setattr("os.replace", dies)
     with pytest.raises(OSError, match="no space"):
-        report._replace(tmp_path / "index.html", "new")
+        files.replace(tmp_path / "index.html", "new")
     assert [each.name for each in tmp_path.iterdir()] == ["index.html"]
     assert (tmp_path / "index.html").read_text() == "old"
 

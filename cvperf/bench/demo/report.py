@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cvperf import environment
+from cvperf.bench import files
 from cvperf.bench.demo.case import Result
 from cvperf.bench.demo.pictures import data_url
 from cvperf.bench.timing import Timing
@@ -80,13 +79,13 @@ def write(output_dir: Path, results: Sequence[Result], repeats: int, complete: b
     facts = _facts()
     output_dir.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(record(result, facts), allow_nan=False) + "\n" for result in results]
-    replace(output_dir / "demo.jsonl", "".join(lines))
+    files.replace(output_dir / "demo.jsonl", "".join(lines))
     command = "cvperf bench demo"
     if not complete:
         command += "".join(f" --only {result.case.name}" for result in results)
     if repeats != 3:
         command += f" --repeats {repeats}"
-    replace(output_dir / "index.html", page(results, facts, repeats, command))
+    files.replace(output_dir / "index.html", page(results, facts, repeats, command))
 
 
 def page(results: Sequence[Result], facts: dict[str, str], repeats: int, command: str) -> str:
@@ -147,19 +146,6 @@ def table(results: Sequence[Result]) -> Table:
         )
     lines.caption = "median over least-most of the runs; error: largest difference / largest value"
     return lines
-
-
-def replace(path: Path, text: str) -> None:
-    """Write aside, then rename: a reader sees the old file or the new one, never half of one."""
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(aside, 0o644)  # mkstemp gives a file that only its owner can read
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise
 
 
 def ms(milliseconds: float) -> str:

@@ -68,7 +68,8 @@ def _contender(
 
 def _session(data: bytes) -> Any:
     """With torch's number of threads. They spin while idle, as is its default: without that a small
-    convolution took a quarter longer, and torch's time right after it was the same either way.
+    convolution took a quarter longer in one run. Whether they slow who comes next is not settled;
+    the untimed call before each short sample is there for it.
     """
     import onnxruntime
 

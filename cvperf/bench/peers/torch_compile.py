@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch._inductor import config as inductor_config
 from torch.nn import functional as F
 
+from cvperf.backends.reference import activate
 from cvperf.bench.contender import Contender, Unsupported
 from cvperf.bench.peers.base import Peer
 from cvperf.bench.peers.torch import inference
-from cvperf.bench.problems.conv2d import ACTIVATIONS, Convolution
+from cvperf.bench.problems.conv2d import Convolution
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
 
@@ -29,11 +30,11 @@ class ConvolutionLayer(nn.Module):
             None if problem.bias is None else nn.Parameter(problem.bias, requires_grad=False)
         )
         self.geometry = problem.geometry
-        self.activation = ACTIVATIONS[problem.activation] if problem.activation else None
+        self.activation = problem.activation
 
     def forward(self, image: Tensor) -> Tensor:
         answer = F.conv2d(image, self.weight, self.bias, *self.geometry)
-        return answer if self.activation is None else self.activation(answer)
+        return activate(self.activation, answer)
 
 
 class DequantisedLinear(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,16 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cvperf.backends.reference import activate
 from cvperf.bench.problems.base import Problem, Shape, generator
-
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "silu": F.silu,
-    "hardswish": F.hardswish,
-    "sigmoid": torch.sigmoid,
-    "leaky_relu": F.leaky_relu,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +110,7 @@ class Convolution(Problem):
     def reference(self) -> Tensor:
         bias = None if self.bias is None else self.bias.double()
         answer = F.conv2d(self.image.double(), self.weight.double(), bias, *self.geometry)
-        return answer if self.activation is None else ACTIVATIONS[self.activation](answer)
+        return activate(self.activation, answer)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -35,7 +36,7 @@ class ModelShape(Shape):
     def subject(self) -> str:
         return self.model
 
-    @property
+    @cached_property
     def flop(self) -> int:
         """Of the convolutions and matrix products, as torch counts them."""
         with torch.device("meta"), FlopCounterMode(display=False) as counter:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cvperf.bench import files
 from cvperf.bench.report.regression import Change
 from cvperf.bench.report.summary import Counts
 
@@ -59,7 +58,7 @@ def write(results: Sequence[Path], output: Path, against: Path | None = None) ->
     pages = {"index.html": page.html(found), "report.md": page.markdown(found)}
     output.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
-        _replace(output / name, text)
+        files.replace(output / name, text)
     return Outcome(
         output / "index.html",
         output / "report.md",
@@ -74,15 +73,3 @@ def _require(*modules: str) -> None:
     absent = [name for name in modules if importlib.util.find_spec(name) is None]
     if absent:
         raise ImportError(f"the report needs {' and '.join(absent)}: pip install 'cvperf[report]'")
-
-
-def _replace(path: Path, text: str) -> None:
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(aside, 0o644)  # mkstemp gives a file that only its owner can read
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise

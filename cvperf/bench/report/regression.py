@@ -120,7 +120,7 @@ def _change(
     least = most if rounds else min(len(now), len(past))
     if least < FEWEST_ROUNDS:
         note = f"too few rounds to tell: {least}" + (" with any peer" if rounds else "")
-        return Change(row, before, "unclear", _median(row) / _median(before), note=note)
+        return Change(row, before, "unclear", row.time_ms / before.time_ms, note=note)
     factor, low, high = interval(now, past)
     names = tuple(peer.contender for peer in shared)
     found = verdict(low, high, MARGIN if shared else ABSOLUTE_MARGIN)
@@ -200,11 +200,6 @@ def _widening(rounds: int) -> float:
     z = 2.576  # of the two-sided 99 %
     freedom = rounds - 1
     return math.sqrt(rounds / freedom) * (1 + (z**2 + 1) / (4 * freedom))
-
-
-def _median(row: Measurement) -> float:
-    assert row.median_ms is not None  # the schema gives every ok row a time
-    return row.median_ms
 
 
 def order(change: Change) -> tuple[int, float]:

@@ -29,7 +29,7 @@ class Contest:
     def peers(self) -> tuple[Measurement, ...]:
         """The peers that have a time, the fastest first."""
         timed = (row for row in self.rows if not row.ours and row.status == "ok")
-        return tuple(sorted(timed, key=_median))
+        return tuple(sorted(timed, key=lambda row: row.time_ms))
 
     @property
     def best(self) -> Measurement | None:
@@ -47,7 +47,7 @@ class Contest:
             return None
         if self.ours.samples_ms and peer.samples_ms:
             return ratio(peer.samples_ms, self.ours.samples_ms)
-        return Ratio(_median(peer) / _median(self.ours), None, None, 0)
+        return Ratio(peer.time_ms / self.ours.time_ms, None, None, 0)
 
     @property
     def verdict(self) -> str:
@@ -182,11 +182,6 @@ def count(all_contests: Sequence[Contest], runs: Iterable[Run]) -> Counts:
         failed=statuses["failed"],
         rows=len(rows),
     )
-
-
-def _median(row: Measurement) -> float:
-    assert row.median_ms is not None  # the schema gives every ok row a time
-    return row.median_ms
 
 
 def _ratio(contest: Contest) -> float:
