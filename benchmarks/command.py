@@ -27,6 +27,7 @@ def run(
     peers: str = "auto",
     quick: bool = False,
     threads: int = 0,
+    seconds: float | None = None,
 ) -> int:
     """Measure a suite and print its summary.
 
@@ -51,7 +52,8 @@ def run(
 
     chosen = None if peers == "auto" else [name.strip() for name in peers.split(",")]
     contenders = (*ours.contenders(device), *select(chosen, device))
-    rows = session.run(_cases(suite, device, ops, case, quick), contenders, out, device=device)
+    cases = _cases(suite, device, ops, case, quick)
+    rows = session.run(cases, contenders, out, device=device, seconds=seconds)
     terminal.show(rows, out)
     return 1 if any(_our_fault(row) for row in rows) else 0
 

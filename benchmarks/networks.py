@@ -20,6 +20,8 @@ class Network:
     size: int
     """Height and width of the image in pixels."""
     channels: int = 3
+    heavy: bool = False
+    """Over 10 GFLOP an image: a batch of them takes seconds a call on a CPU, once for each peer."""
 
 
 def _torchvision(name: str) -> Callable[[], nn.Module]:
@@ -143,7 +145,7 @@ NETWORKS: Mapping[str, Network] = {
     "resnet50": Network(_torchvision("resnet50"), 224),
     "mobilenet_v2": Network(_torchvision("mobilenet_v2"), 224),
     "efficientnet_b0": Network(_torchvision("efficientnet_b0"), 224),
-    "vgg16": Network(_torchvision("vgg16"), 224),
-    "unet": Network(UNet, 256, channels=1),
-    "yolo": Network(YoloBackbone, 640),
+    "vgg16": Network(_torchvision("vgg16"), 224, heavy=True),
+    "unet": Network(UNet, 256, channels=1, heavy=True),
+    "yolo": Network(YoloBackbone, 640, heavy=True),
 }

@@ -72,6 +72,9 @@ def _add_suite(suite: str, about: str) -> None:
         peers: Annotated[str, typer.Option(help="auto, or names with commas between")] = "auto",
         quick: Annotated[bool, typer.Option(help="a marked subset")] = False,
         threads: Annotated[int, typer.Option(min=0, help="0: as torch has them")] = 0,
+        seconds: Annotated[
+            float | None, typer.Option(min=0.01, help="time of a contender on a case")
+        ] = None,
         out: Annotated[Path | None, typer.Option(help="JSON Lines of the results")] = None,
     ) -> None:
         from cvperf.benchmarks import command
@@ -79,7 +82,7 @@ def _add_suite(suite: str, about: str) -> None:
         path = out or Path("report") / f"{suite}.jsonl"
         ops = op or ()
         code = _told(
-            lambda: command.run(suite, path, device, ops, case, peers, quick, threads),
+            lambda: command.run(suite, path, device, ops, case, peers, quick, threads, seconds),
             ImportError,
             ValueError,
         )

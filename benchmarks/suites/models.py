@@ -14,7 +14,10 @@ _PIPELINES = ("mobilenet_v2", "mtcnn", "mask_rcnn")
 
 
 def shapes(quick: bool, device: str) -> Sequence[Shape]:
-    """Each network at each batch size, channels-last; one of each kind with ``quick``."""
+    """Each network at each batch size, channels-last; one of each kind with ``quick``.
+
+    On a CPU the heavy networks run at batch 1 only.
+    """
     networks = [
         ModelShape(
             name=f"{name} n{batch}",
@@ -27,6 +30,7 @@ def shapes(quick: bool, device: str) -> Sequence[Shape]:
         )
         for name, network in NETWORKS.items()
         for batch in _BATCHES[device]
+        if batch == 1 or device != "cpu" or not network.heavy
     ]
     # They keep their pictures and boxes on the CPU.
     pipelines = [PipelineShape(name=name, quick=name == "mask_rcnn") for name in _PIPELINES]

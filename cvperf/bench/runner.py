@@ -26,8 +26,14 @@ _CALLS = Plan(seconds=0.2, min_samples=15, max_samples=40, precision=0.02)
 _NETWORKS = Plan(seconds=3.0, min_samples=7, max_samples=30, precision=0.02)
 
 
-def plan(suite: str) -> Plan:
-    """How long a contender may take on one case of a suite."""
+def plan(suite: str, seconds: float | None = None) -> Plan:
+    """How long a contender may take on one case of a suite.
+
+    Args:
+        seconds: take this long instead; samples go on until the time is up.
+    """
+    if seconds is not None:
+        return Plan(seconds=seconds, min_samples=15, max_samples=1000, precision=1e-6)
     return _NETWORKS if suite in ("models", "training") else _CALLS
 
 
@@ -40,6 +46,8 @@ class Run:
     plan: Plan
     environment: Mapping[str, str]
     ceilings: Ceilings | None = None
+    seconds: float | None = None
+    """What ``plan`` was given."""
     seed: int = 0
     tick: Callable[[str], None] = field(default=lambda about: None)
     """Called with what is being done, for a progress bar."""
@@ -50,6 +58,8 @@ class Run:
         words += ["--op", shape.subject, "--case", shape.name]
         if self.device == "cpu":
             words += ["--threads", self.environment["threads"]]
+        if self.seconds is not None:
+            words += ["--seconds", str(self.seconds)]
         return shlex.join(words)
 
 

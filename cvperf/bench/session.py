@@ -27,6 +27,7 @@ def run(
     out: Path,
     *,
     device: str = "cpu",
+    seconds: float | None = None,
     limit_s: float = math.inf,
     console: Console | None = None,
 ) -> list[Measurement]:
@@ -36,6 +37,7 @@ def run(
         suites: suite -> its cases; the ceilings are measured whatever there is.
         peers: the contenders, ourselves among them.
         out: JSON Lines; it appears whole when all is measured (until then ``<out>.partial``).
+        seconds: time of a contender on a case; None: the suite's own (see ``runner.plan``).
         limit_s: begin no case after so many seconds; those left out are counted in a last line.
         console: where the progress bar goes; standard error if None.
     """
@@ -52,7 +54,9 @@ def run(
         ceilings = Ceilings.from_rows(rows)
         advance()
         for suite, shapes in suites.items():
-            shared = Run(suite, device, plan(suite), environment, ceilings, tick=tick)
+            shared = Run(
+                suite, device, plan(suite, seconds), environment, ceilings, seconds, tick=tick
+            )
             for shape in shapes:
                 if time.monotonic() - start > limit_s:
                     left_out += 1
