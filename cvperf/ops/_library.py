@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from cvperf.backends import cpu, reference, registry  # noqa: F401  (they register themselves)
+from cvperf.ops._direct import ordinary
 
 _library = torch.library.Library("cvperf", "DEF")
 
@@ -18,7 +19,7 @@ def define(
     *,
     backward: Callable[..., Any] | None = None,
     setup_context: Callable[..., None] | None = None,
-) -> None:
+) -> Callable[..., Any]:
     """Define ``cvperf::NAME`` from its schema; the registry picks who runs it.
 
     Args:
@@ -27,6 +28,10 @@ def define(
         fake: shape, dtype and strides of the output for tensors without data.
         backward: gradient formula as ``torch.library.register_autograd`` takes it.
         setup_context: what the gradient formula needs saved.
+
+    Returns:
+        The op as our own functions call it: an ordinary call goes straight to its kernel, any
+        other through ``torch.ops.cvperf.NAME``.
     """
     name = schema.split("(", 1)[0]
     qualified = f"cvperf::{name}"
@@ -43,3 +48,9 @@ def define(
         torch.library.register_autograd(
             qualified, backward, setup_context=setup_context, lib=_library
         )
+    dispatched = getattr(torch.ops.cvperf, name).default
+
+    def call(first: torch.Tensor, *args: Any) -> Any:
+        return (run if ordinary(first, *args) else dispatched)(first, *args)
+
+    return call

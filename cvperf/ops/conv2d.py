@@ -91,7 +91,7 @@ def conv2d(
         if isinstance(residual, Tensor) and not batched:
             residual = residual.unsqueeze(0)
         check_residual(residual, image, output_shape(image, weight, steps, pads, dilations))
-    output = torch.ops.cvperf.conv2d.default(
+    output: Tensor = _conv2d(
         image, weight, bias, steps, pads, dilations, groups, activation, residual
     )
     return output if batched else output.squeeze(0)
@@ -140,13 +140,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needs = ctx.needs_input_grad
     image_grad = weight_grad = bias_grad = None
     if needs[0]:
-        image_grad = torch.ops.cvperf.conv2d_input_grad.default(
-            grad, weight, image.shape, *ctx.geometry
-        )
+        image_grad = _conv2d_input_grad(grad, weight, image.shape, *ctx.geometry)
     if needs[1]:
-        weight_grad = torch.ops.cvperf.conv2d_weight_grad.default(
-            grad, image, weight.shape, *ctx.geometry
-        )
+        weight_grad = _conv2d_weight_grad(grad, image, weight.shape, *ctx.geometry)
     if ctx.needs_bias and needs[2]:
         bias_grad = grad.sum((0, 2, 3))
     residual_grad = grad if ctx.needs_residual and needs[8] else None
@@ -172,7 +168,7 @@ def _activation_grad(
         return aten.sigmoid_backward.default(grad, output)
     if ctx.activation == "leaky_relu":
         return aten.leaky_relu_backward.default(grad, output, LEAKY_RELU_SLOPE, True)
-    before = torch.ops.cvperf.conv2d.default(image, weight, bias, *ctx.geometry, None, residual)
+    before = _conv2d(image, weight, bias, *ctx.geometry, None, residual)
     if ctx.activation == "silu":
         return aten.silu_backward.default(grad, before)
     return aten.hardswish_backward.default(grad, before)
@@ -222,42 +218,42 @@ def _save_grad(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _input_grad_backward(ctx: Any, image: Tensor) -> tuple[Tensor | None, ...]:
     grad, weight = ctx.saved_tensors
-    ops, geometry = torch.ops.cvperf, ctx.geometry
+    geometry = ctx.geometry
     first = second = None
     if ctx.needs_input_grad[0]:
-        first = ops.conv2d.default(image, weight, None, *geometry, None, None)
+        first = _conv2d(image, weight, None, *geometry, None, None)
     if ctx.needs_input_grad[1]:
-        second = ops.conv2d_weight_grad.default(grad, image, weight.shape, *geometry)
+        second = _conv2d_weight_grad(grad, image, weight.shape, *geometry)
     return first, second, None, None, None, None, None
 
 
 def _weight_grad_backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, ...]:
     grad, image = ctx.saved_tensors
-    ops, geometry = torch.ops.cvperf, ctx.geometry
+    geometry = ctx.geometry
     first = second = None
     if ctx.needs_input_grad[0]:
-        first = ops.conv2d.default(image, weight, None, *geometry, None, None)
+        first = _conv2d(image, weight, None, *geometry, None, None)
     if ctx.needs_input_grad[1]:
-        second = ops.conv2d_input_grad.default(grad, weight, image.shape, *geometry)
+        second = _conv2d_input_grad(grad, weight, image.shape, *geometry)
     return first, second, None, None, None, None, None
 
 
 _GEOMETRY = "SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt groups"
 
-define(
+_conv2d = define(
     f"conv2d(Tensor input, Tensor weight, Tensor? bias, {_GEOMETRY}, str? activation, "
     "Tensor? residual) -> Tensor",
     _fake,
     backward=_backward,
     setup_context=_save,
 )
-define(
+_conv2d_input_grad = define(
     f"conv2d_input_grad(Tensor grad, Tensor weight, SymInt[] input_size, {_GEOMETRY}) -> Tensor",
     _fake_input_grad,
     backward=_input_grad_backward,
     setup_context=_save_grad,
 )
-define(
+_conv2d_weight_grad = define(
     f"conv2d_weight_grad(Tensor grad, Tensor input, SymInt[] weight_size, {_GEOMETRY}) -> Tensor",
     _fake_weight_grad,
     backward=_weight_grad_backward,

@@ -69,7 +69,7 @@ def pack_int8(b: Tensor) -> PackedInt8:
     Complexity: one pass over ``b``.
     """
     check_tensor("b", b, "b[K, N]", ndim=2, dtypes=(torch.int8,))
-    return PackedInt8(torch.ops.cvperf.pack_int8.default(b), b.shape[0], b.shape[1])
+    return PackedInt8(_pack_int8(b), b.shape[0], b.shape[1])
 
 
 def int8_gemm(
@@ -143,7 +143,7 @@ def int8_gemm(
                 f"bias must have one entry a column of b[K, N], N = {packed.n}, on the device of a "
                 f"({a.device}); got {describe(bias)}"
             )
-    result: Tensor = torch.ops.cvperf.int8_gemm.default(
+    result: Tensor = _int8_gemm(
         a,
         packed.data,
         packed.n,
@@ -252,8 +252,8 @@ def _fake_int8_gemm(
     return a.new_empty((a.shape[0], n), dtype=out_dtype)
 
 
-define("pack_int8(Tensor b) -> Tensor", _fake_pack_int8)
-define(
+_pack_int8 = define("pack_int8(Tensor b) -> Tensor", _fake_pack_int8)
+_int8_gemm = define(
     "int8_gemm(Tensor a, Tensor b_packed, SymInt n, Tensor? scale_a, Tensor? scale_b, "
     "Tensor? zero_a, Tensor? bias, str? activation, ScalarType out_dtype) -> Tensor",
     _fake_int8_gemm,

@@ -38,7 +38,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     Detection", CVPR 2005; exact pruning described in ``kernels/cpu/nms.cpp``.
     """
     _check_boxes(boxes, scores, iou_threshold)
-    return torch.ops.cvperf.nms.default(boxes, scores, iou_threshold)
+    return _nms(boxes, scores, iou_threshold)
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -73,7 +73,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
             f"idxs must have one entry a box, on the device of boxes: idxs is {describe(idxs)}, "
             f"boxes is {describe(boxes)}"
         )
-    return torch.ops.cvperf.batched_nms.default(boxes, scores, idxs, iou_threshold)
+    return _batched_nms(boxes, scores, idxs, iou_threshold)
 
 
 def _check_boxes(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
@@ -101,8 +101,8 @@ def _fake_batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold
     return _fake_nms(boxes, scores, iou_threshold)
 
 
-define("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor", _fake_nms)
-define(
+_nms = define("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor", _fake_nms)
+_batched_nms = define(
     "batched_nms(Tensor boxes, Tensor scores, Tensor idxs, float iou_threshold) -> Tensor",
     _fake_batched_nms,
 )

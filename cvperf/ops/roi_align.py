@@ -76,7 +76,7 @@ def roi_align(
             f"sampling_ratio must be at most {MAX_SAMPLING_RATIO} (its square counts the samples "
             f"of a bin in 32 bits), got {sampling_ratio}; -1 adapts to the size of each box"
         )
-    output: Tensor = torch.ops.cvperf.roi_align.default(
+    output: Tensor = _roi_align(
         input, rois, spatial_scale, height, width, sampling_ratio, bool(aligned)
     )
     return output
@@ -130,9 +130,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     scale, height, width, ratio, aligned = ctx.settings
     # What follows the op often hands back another layout; the map keeps its own.
     grad = grad.contiguous(memory_format=ctx.format)
-    image_grad = torch.ops.cvperf.roi_align_backward.default(
-        grad, boxes, scale, height, width, *ctx.shape, ratio, aligned
-    )
+    image_grad = _roi_align_backward(grad, boxes, scale, height, width, *ctx.shape, ratio, aligned)
     return (image_grad, *[None] * 6)
 
 
@@ -145,20 +143,18 @@ def _backward_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     # RoI Align is linear in the map, so the gradient of its gradient is RoI Align.
     (boxes,) = ctx.saved_tensors
     scale, pooled_height, pooled_width, _, _, _, _, ratio, aligned = ctx.settings
-    bins = torch.ops.cvperf.roi_align.default(
-        grad, boxes, scale, pooled_height, pooled_width, ratio, aligned
-    )
+    bins = _roi_align(grad, boxes, scale, pooled_height, pooled_width, ratio, aligned)
     return (bins, *[None] * 10)
 
 
-define(
+_roi_align = define(
     "roi_align(Tensor input, Tensor boxes, float spatial_scale, SymInt pooled_height, "
     "SymInt pooled_width, int sampling_ratio, bool aligned) -> Tensor",
     _fake,
     backward=_backward,
     setup_context=_save,
 )
-define(
+_roi_align_backward = define(
     "roi_align_backward(Tensor grad, Tensor boxes, float spatial_scale, SymInt pooled_height, "
     "SymInt pooled_width, SymInt batch_size, SymInt channels, SymInt height, SymInt width, "
     "int sampling_ratio, bool aligned) -> Tensor",

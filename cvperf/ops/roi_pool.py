@@ -62,7 +62,7 @@ def roi_pool(
     height, width = as_output_size(output_size)
     check_scale(spatial_scale)
     output: Tensor
-    output, _ = torch.ops.cvperf.roi_pool.default(input, rois, spatial_scale, height, width)
+    output, _ = _roi_pool(input, rois, spatial_scale, height, width)
     return output
 
 
@@ -110,9 +110,7 @@ def _backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, 
     boxes, argmax = ctx.saved_tensors
     # What follows the op often hands back another layout; the map keeps its own.
     grad = grad.contiguous(memory_format=ctx.format)
-    image_grad = torch.ops.cvperf.roi_pool_backward.default(
-        grad, boxes, argmax, *ctx.settings, *ctx.shape
-    )
+    image_grad = _roi_pool_backward(grad, boxes, argmax, *ctx.settings, *ctx.shape)
     return (image_grad, *[None] * 4)
 
 
@@ -129,14 +127,14 @@ def _backward_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (bins.reshape(argmax.shape), *[None] * 9)
 
 
-define(
+_roi_pool = define(
     "roi_pool(Tensor input, Tensor boxes, float spatial_scale, SymInt pooled_height, "
     "SymInt pooled_width) -> (Tensor, Tensor)",
     _fake,
     backward=_backward,
     setup_context=_save,
 )
-define(
+_roi_pool_backward = define(
     "roi_pool_backward(Tensor grad, Tensor boxes, Tensor argmax, float spatial_scale, "
     "SymInt pooled_height, SymInt pooled_width, SymInt batch_size, SymInt channels, "
     "SymInt height, SymInt width) -> Tensor",
