@@ -22,11 +22,15 @@ def conv2d(problem: Convolution) -> Contender:
     if depthwise and p.stride[0] != p.stride[1]:
         raise Unsupported(f"tf.nn.depthwise_conv2d wants equal strides, not {p.stride}")
     image = _constant(p.image.permute(0, 2, 3, 1))
-    padding = [(0, 0), *((side, side) for side in p.padding), (0, 0)]
+    borders = [(0, 0), *((side, side) for side in p.padding), (0, 0)]
+    padding: Any = borders
     if depthwise:
         # [o, 1, kh, kw] -> [kh, kw, c, o / c]
         weight = p.weight.reshape(p.groups, -1, *p.weight.shape[2:]).permute(2, 3, 0, 1)
         convolve, strides = tf.nn.depthwise_conv2d, (1, *p.stride, 1)
+        # TensorFlow 2.21 aborts the process where oneDNN fuses a depthwise convolution whose
+        # padding is given in numbers.
+        padding = "SAME" if _is_same(p) else "VALID"
     else:
         weight = p.weight.permute(2, 3, 1, 0)
         convolve, strides = tf.nn.conv2d, (1, *p.stride, 1)
@@ -34,6 +38,7 @@ def conv2d(problem: Convolution) -> Contender:
 
     def call(x: Any) -> Any:
         # Made inside, they are constants of the graph; from outside they would be its arguments.
+        x = tf.pad(x, borders) if padding == "VALID" else x
         sums = convolve(x, _constant(weight), strides, padding, dilations=p.dilation)
         return finish(sums if p.bias is None else tf.nn.bias_add(sums, _constant(p.bias)))
 
@@ -44,6 +49,15 @@ def conv2d(problem: Convolution) -> Contender:
         layout="channels_last",
         note="traced before the clock",
     )
+
+
+def _is_same(p: Convolution) -> bool:
+    """Whether TensorFlow's "SAME" pads as this layer does: an output as large as the image."""
+    reaches = [
+        dilation * (kernel - 1)
+        for dilation, kernel in zip(p.dilation, p.weight.shape[2:], strict=True)
+    ]
+    return p.stride == (1, 1) and [2 * side for side in p.padding] == reaches
 
 
 def _activation(name: str | None) -> Any:
