@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from cvperf import _C
+from cvperf.backends.processor import cpu_name
 from cvperf.backends.registry import Backend, backends
 
 # Features the kernels or the peers choose by, as /proc/cpuinfo spells them.
@@ -42,14 +43,6 @@ def collect() -> dict[str, str]:
         "openmp": ", ".join(loaded_openmp()) or "none loaded",
         "gpu": _gpu(),
     }
-
-
-def cpu_name() -> str:
-    """The processor's name as the system gives it."""
-    for line in _lines("/proc/cpuinfo"):
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def loaded_openmp() -> list[str]:

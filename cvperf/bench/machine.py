@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from cvperf import _C, environment
+from cvperf import _C
+from cvperf.backends.processor import cpu_name
 
 _VERSIONS = ("cvperf", "torch", "torchvision", "triton", "cupy-cuda12x", "cupy-cuda13x", "numpy")
 
@@ -20,7 +21,7 @@ def record(device: str = "cpu") -> dict[str, str]:
     """Processor or GPU, driver, clocks, threads, versions, compiler and commit, as name -> text."""
     facts = {
         "date": datetime.date.today().isoformat(),
-        "cpu": environment.cpu_name(),
+        "cpu": cpu_name(),
         "isa": _C.isa(),
         "threads": str(torch.get_num_threads()),
         "cpu_mhz": _cpu_mhz(),

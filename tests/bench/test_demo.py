@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import cvperf
-from cvperf.bench import files, timing
+from cvperf import files
+from cvperf.bench import timing
 from cvperf.bench.demo import cases, operations, report, run_demo, runner
 from cvperf.bench.demo.agreement import (
     Agreement,

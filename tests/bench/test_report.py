@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cvperf.bench import files, report
+from cvperf import files
+from cvperf.bench import report
 from cvperf.bench.report import content, runs, summary, text
 from cvperf.bench.report.runs import Run
 from cvperf.bench.results import ResultsError

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import nms, roi_align
 
-from cvperf import _C, environment
+from cvperf import _C
+from cvperf.backends.processor import cpu_name
 from cvperf.bench.problems.base import Shape
 from cvperf.bench.results import Measurement
 
@@ -58,7 +59,7 @@ def row() -> Callable[..., Measurement]:
 
     def make(like: Shape, contender: str, ms: float, **changes: Any) -> Measurement:
         facts = {
-            "cpu": environment.cpu_name(),
+            "cpu": cpu_name(),
             "isa": _C.isa(),
             "threads": str(torch.get_num_threads()),
         }

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvperf import environment
-from cvperf.bench import files
+from cvperf import environment, files
 from cvperf.bench.demo.case import Result
 from cvperf.bench.demo.pictures import data_url
 from cvperf.bench.timing import Timing

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvperf.bench import files
+from cvperf import files
 from cvperf.bench.report.regression import Change
 from cvperf.bench.report.summary import Counts
 
