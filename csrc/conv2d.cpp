@@ -43,23 +43,73 @@ void bind_conv2d(py::module_& m) {
       .value("sigmoid", Activation::sigmoid)
       .value("leaky_relu", Activation::leaky_relu);
 
+  py::enum_<Algorithm>(m, "Algorithm")
+      .value("automatic", Algorithm::automatic)
+      .value("precise", Algorithm::precise)
+      .value("direct", Algorithm::direct)
+      .value("winograd2", Algorithm::winograd2)
+      .value("winograd4", Algorithm::winograd4);
+
+  py::class_<Conv2dArgs>(m, "Conv2dCall", "A layer for images of one size: all but the addresses.")
+      .def(py::init([](const Sizes& sizes, const Window& window, std::int64_t groups, bool channels_last,
+                       bool weight_channels_last, DType dtype, Activation activation, Algorithm algorithm) {
+             Conv2dArgs call{};
+             call.shape = shape_of(sizes, window, groups, channels_last, weight_channels_last, dtype, 1);
+             call.activation = activation;
+             call.algorithm = algorithm;
+             return call;
+           }),
+           py::arg("sizes"), py::arg("window"), py::arg("groups"), py::arg("channels_last"),
+           py::arg("weight_channels_last"), py::arg("dtype"), py::arg("activation"), py::arg("algorithm"))
+      .def(
+          "__call__",
+          [](Conv2dArgs call, Pointer input, Pointer weight, Pointer packed, Pointer bias, Pointer residual,
+             Pointer output, int num_threads) {
+            call.input = as<void>(input);
+            call.weight = as<void>(weight);
+            call.packed = as<void>(packed);
+            call.bias = as<void>(bias);
+            call.residual = as<void>(residual);
+            call.output = as<void>(output);
+            call.shape.num_threads = num_threads;
+            conv2d(call);
+          },
+          py::arg("input"), py::arg("weight"), py::arg("packed"), py::arg("bias"), py::arg("residual"),
+          py::arg("output"), py::arg("num_threads"), py::call_guard<py::gil_scoped_release>());
   m.def(
-      "conv2d",
-      [](Pointer input, Pointer weight, Pointer bias, Pointer residual, Pointer output, const Sizes& sizes,
-         const Window& window, std::int64_t groups, bool channels_last, bool weight_channels_last, DType dtype,
-         Activation activation, int num_threads) {
-        conv2d({shape_of(sizes, window, groups, channels_last, weight_channels_last, dtype, num_threads),
-                as<void>(input), as<void>(weight), as<void>(bias), as<void>(residual), as<void>(output), activation});
+      "conv2d_packed_bytes",
+      [](const Sizes& sizes, const Window& window, std::int64_t groups, bool weight_channels_last, DType dtype,
+         Algorithm algorithm) {
+        return conv2d_packed_bytes(
+            {shape_of(sizes, window, groups, true, weight_channels_last, dtype, 1), algorithm, nullptr, nullptr});
       },
-      py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"), py::arg("output"), py::arg("sizes"),
-      py::arg("window"), py::arg("groups"), py::arg("channels_last"), py::arg("weight_channels_last"), py::arg("dtype"),
-      py::arg("activation"), py::arg("num_threads"), py::call_guard<py::gil_scoped_release>());
+      py::arg("sizes"), py::arg("window"), py::arg("groups"), py::arg("weight_channels_last"), py::arg("dtype"),
+      py::arg("algorithm"), "Size of conv2d_pack's output; 0 if such a layer reads its weight as it is.");
+  m.def(
+      "conv2d_pack",
+      [](Pointer weight, Pointer packed, const Sizes& sizes, const Window& window, std::int64_t groups,
+         bool weight_channels_last, DType dtype, Algorithm algorithm, int num_threads) {
+        conv2d_pack({shape_of(sizes, window, groups, true, weight_channels_last, dtype, num_threads), algorithm,
+                     as<void>(weight), as<void>(packed)});
+      },
+      py::arg("weight"), py::arg("packed"), py::arg("sizes"), py::arg("window"), py::arg("groups"),
+      py::arg("weight_channels_last"), py::arg("dtype"), py::arg("algorithm"), py::arg("num_threads"),
+      py::call_guard<py::gil_scoped_release>(), "For channels-last images and the instruction set in use.");
+  m.def(
+      "conv2d_algorithm",
+      [](const Sizes& sizes, const Window& window, std::int64_t groups, bool channels_last, DType dtype,
+         Algorithm wanted) {
+        return conv2d_algorithm(
+            {shape_of(sizes, window, groups, channels_last, false, dtype, 1), wanted, nullptr, nullptr});
+      },
+      py::arg("sizes"), py::arg("window"), py::arg("groups"), py::arg("channels_last"), py::arg("dtype"),
+      py::arg("wanted"), "The algorithm that runs; ValueError if the one wanted cannot.");
   m.def(
       "conv2d_input_grad",
       [](Pointer grad_output, Pointer weight, Pointer grad_input, const Sizes& sizes, const Window& window,
          std::int64_t groups, bool channels_last, bool weight_channels_last, DType dtype, int num_threads) {
         conv2d_input_grad({shape_of(sizes, window, groups, channels_last, weight_channels_last, dtype, num_threads),
-                           as<void>(grad_output), as<void>(weight), as<void>(grad_input)});
+                           Algorithm::automatic, as<void>(grad_output), as<void>(weight), as<void>(grad_input)});
       },
       py::arg("grad_output"), py::arg("weight"), py::arg("grad_input"), py::arg("sizes"), py::arg("window"),
       py::arg("groups"), py::arg("channels_last"), py::arg("weight_channels_last"), py::arg("dtype"),

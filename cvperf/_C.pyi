@@ -21,6 +21,13 @@ class Activation(Enum):
     sigmoid = 5
     leaky_relu = 6
 
+class Algorithm(Enum):
+    automatic = 0
+    precise = 1
+    direct = 2
+    winograd2 = 3
+    winograd4 = 4
+
 compiler: str
 """What built this module, as "gcc 12.2.0"."""
 
@@ -86,21 +93,57 @@ def roi_pool_backward(
     channels_last: bool,
     num_threads: int,
 ) -> None: ...
-def conv2d(
-    input: int,
+
+class Conv2dCall:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        window: Sequence[int],
+        groups: int,
+        channels_last: bool,
+        weight_channels_last: bool,
+        dtype: DType,
+        activation: Activation,
+        algorithm: Algorithm,
+    ) -> None: ...
+    def __call__(
+        self,
+        input: int,
+        weight: int,
+        packed: int,
+        bias: int,
+        residual: int,
+        output: int,
+        num_threads: int,
+    ) -> None: ...
+
+def conv2d_packed_bytes(
+    sizes: Sequence[int],
+    window: Sequence[int],
+    groups: int,
+    weight_channels_last: bool,
+    dtype: DType,
+    algorithm: Algorithm,
+) -> int: ...
+def conv2d_pack(
     weight: int,
-    bias: int,
-    residual: int,
-    output: int,
+    packed: int,
+    sizes: Sequence[int],
+    window: Sequence[int],
+    groups: int,
+    weight_channels_last: bool,
+    dtype: DType,
+    algorithm: Algorithm,
+    num_threads: int,
+) -> None: ...
+def conv2d_algorithm(
     sizes: Sequence[int],
     window: Sequence[int],
     groups: int,
     channels_last: bool,
-    weight_channels_last: bool,
     dtype: DType,
-    activation: Activation,
-    num_threads: int,
-) -> None: ...
+    wanted: Algorithm,
+) -> Algorithm: ...
 def conv2d_input_grad(
     grad_output: int,
     weight: int,

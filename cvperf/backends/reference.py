@@ -300,8 +300,10 @@ def conv2d(
     groups: int,
     activation: str | None,
     residual: Tensor | None,
+    packed: Tensor | None = None,
+    algorithm: str = "automatic",
 ) -> Tensor:
-    """torch's convolution and activation in float64, rounded once."""
+    """torch's convolution and activation in float64, rounded once; neither packs nor chooses."""
     wide_bias = None if bias is None else bias.double()
     output = torch.nn.functional.conv2d(
         image.double(),

@@ -1,20 +1,22 @@
 """Which ops of torch and torchvision cvperf overrides, what serves them, and when it declines.
 
-``refuse`` looks at a call before it is served. It declines what the kernel does not take, what the
-original rejects (so that the caller sees the original's own error), and what the original runs
-faster by the recorded crossover.
+A call is looked at before it is served. ``unfit`` declines what the kernel does not take and what
+the original rejects (so that the caller sees the original's own error); ``slower`` what the
+original runs faster by the recorded crossover.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cvperf.backends.registry import FLOATING, layout_of, select
+from cvperf.backends.cpu.conv2d import fits_winograd
+from cvperf.backends.registry import FLOATING, convolution_format, layout_of, select
 from cvperf.dropin import crossover
 from cvperf.ops._convolution import output_shape
 
@@ -28,14 +30,23 @@ class Override:
     Attributes:
         target: the op as torch names it, such as ``"torchvision::nms"``.
         serve: our function, with the target's arguments.
-        refuse: why the original runs instead, with the target's arguments; None to serve.
+        unfit: why our function cannot take these arguments; None if it can.
         why: what ``explain()`` says of a served call.
+        slower: why the original is expected to be faster; None if ours is.
+        contenders: kind of call, and our ways to run it, for ``backends/tuning.py`` to choose from
+            in place of ``slower``.
     """
 
     target: str
     serve: Callable[..., Any]
-    refuse: Callable[..., str | None]
+    unfit: Callable[..., str | None]
     why: str
+    slower: Callable[..., str | None] = lambda *args: None
+    contenders: Callable[..., tuple[str, dict[str, Callable[[], Any]]]] | None = None
+
+    def refuse(self, *args: Any) -> str | None:
+        """Why the original runs these arguments by rule; None if ours does."""
+        return self.unfit(*args) or self.slower(*args)
 
     @property
     def needs_torchvision(self) -> bool:
@@ -58,7 +69,7 @@ def _serve_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     return kernel.function(boxes, scores, iou_threshold)
 
 
-def _refuse_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> str | None:
+def _unfit_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> str | None:
     fits = (
         boxes.dim() == 2
         and boxes.shape[1] == 4
@@ -79,17 +90,15 @@ def _serve_roi(op: str) -> Callable[..., Any]:
     return serve
 
 
-def _refuse_roi(image: Tensor, boxes: Tensor, *args: Any) -> str | None:
+def _unfit_roi(image: Tensor, boxes: Tensor, *args: Any) -> str | None:
     fits = (
         image.dim() == 4 and boxes.dim() == 2 and boxes.shape[1] == 5 and _float_cpu(image, boxes)
     )
     return None if fits else INVALID
 
 
-def _refuse_roi_pool_backward(
-    grad: Tensor, boxes: Tensor, argmax: Tensor, *args: Any
-) -> str | None:
-    return _refuse_roi(grad, boxes)
+def _unfit_roi_pool_backward(grad: Tensor, boxes: Tensor, argmax: Tensor, *args: Any) -> str | None:
+    return _unfit_roi(grad, boxes)
 
 
 # --- convolution ----------------------------------------------------------------------------------
@@ -111,7 +120,7 @@ def _serve_convolution(
     return kernel.function(image, weight, bias, stride, padding, dilation, groups, None, None)
 
 
-def _refuse_convolution(
+def _unfit_convolution(
     image: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -127,7 +136,48 @@ def _refuse_convolution(
     refusal = _unfit(tensors, stride, padding, dilation, transposed, groups)
     if refusal is None and bias is not None and bias.shape != weight.shape[:1]:
         return INVALID
-    return refusal or crossover.conv2d(image, weight, stride, padding, dilation, groups)
+    return refusal
+
+
+def _slower_convolution(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    *flags: bool,
+) -> str | None:
+    return crossover.conv2d(image, weight, stride, padding, dilation, groups)
+
+
+def _convolution_contenders(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    *flags: bool,
+) -> tuple[str, dict[str, Callable[[], Any]]]:
+    arguments = (image, weight, bias, stride, padding, dilation, groups, None, None, None)
+    kernel = select("conv2d", "cpu", image.dtype, layout_of(image))
+    layout = str(convolution_format(image, weight)).removeprefix("torch.")
+    dtype = str(image.dtype).removeprefix("torch.")
+    kind = (
+        f"conv2d {dtype} {layout} {list(image.shape)} {list(weight.shape)} bias={bias is not None} "
+        f"stride={list(stride)} padding={list(padding)} dilation={list(dilation)} groups={groups}"
+    )
+    algorithms = ["direct"]
+    if fits_winograd(image.dtype, weight, stride, dilation):
+        algorithms += ["winograd2", "winograd4"]
+    return kind, {name: partial(kernel.function, *arguments, name) for name in algorithms}
 
 
 def _unfit(
@@ -183,7 +233,7 @@ def _serve_convolution_backward(
     return image_grad, weight_grad, bias_grad
 
 
-def _refuse_convolution_backward(
+def _unfit_convolution_backward(
     grad: Tensor,
     image: Tensor,
     weight: Tensor,
@@ -196,41 +246,66 @@ def _refuse_convolution_backward(
     groups: int,
     output_mask: Sequence[bool],
 ) -> str | None:
-    refusal = _unfit((image, weight, grad), stride, padding, dilation, transposed, groups)
-    return refusal or crossover.conv2d_backward(image, groups)
+    return _unfit((image, weight, grad), stride, padding, dilation, transposed, groups)
+
+
+def _slower_convolution_backward(
+    grad: Tensor,
+    image: Tensor,
+    weight: Tensor,
+    bias_sizes: Sequence[int] | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    output_mask: Sequence[bool],
+) -> str | None:
+    return crossover.conv2d_backward(image, groups)
 
 
 _FASTER = "faster than the original by the recorded crossover"
 
 OVERRIDES: dict[str, tuple[Override, ...]] = {
-    "nms": (Override("torchvision::nms", _serve_nms, _refuse_nms, _FASTER),),
+    "nms": (Override("torchvision::nms", _serve_nms, _unfit_nms, _FASTER),),
     "roi_align": (
-        Override("torchvision::roi_align", _serve_roi("roi_align"), _refuse_roi, _FASTER),
+        Override("torchvision::roi_align", _serve_roi("roi_align"), _unfit_roi, _FASTER),
         Override(
             "torchvision::_roi_align_backward",
             _serve_roi("roi_align_backward"),
-            _refuse_roi,
+            _unfit_roi,
             "faster than the original, and deterministic",
         ),
     ),
     "roi_pool": (
-        Override("torchvision::roi_pool", _serve_roi("roi_pool"), _refuse_roi, _FASTER),
+        Override("torchvision::roi_pool", _serve_roi("roi_pool"), _unfit_roi, _FASTER),
         Override(
             "torchvision::_roi_pool_backward",
             _serve_roi("roi_pool_backward"),
-            _refuse_roi_pool_backward,
+            _unfit_roi_pool_backward,
             "faster than the original, and deterministic",
         ),
     ),
     "conv2d": (
-        Override("aten::convolution", _serve_convolution, _refuse_convolution, _FASTER),
-        # What torch.jit.trace records in place of aten::convolution.
-        Override("aten::_convolution", _serve_convolution, _refuse_convolution, _FASTER),
+        # torch.jit.trace records the second in place of the first.
+        *(
+            Override(
+                target,
+                _serve_convolution,
+                _unfit_convolution,
+                _FASTER,
+                _slower_convolution,
+                _convolution_contenders,
+            )
+            for target in ("aten::convolution", "aten::_convolution")
+        ),
         Override(
             "aten::convolution_backward",
             _serve_convolution_backward,
-            _refuse_convolution_backward,
+            _unfit_convolution_backward,
             _FASTER,
+            _slower_convolution_backward,
         ),
     ),
 }

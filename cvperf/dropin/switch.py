@@ -10,10 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 
+from cvperf.backends import tuning
 from cvperf.dropin import ledger
 from cvperf.dropin.overrides import NAMES, OVERRIDES, Override
 from cvperf.errors import ArgumentError
@@ -124,20 +126,32 @@ def _install(override: Override) -> torch.library.Library:
     namespace, op = override.target.split("::")
     original = torch.library.get_kernel(override.target, "CPU")
 
-    def call(*args: Any) -> Any:
+    def run_original(*args: Any) -> Any:
         # An original may call other overridden ops (convolution calls _convolution): leave those.
-        if getattr(_local, "in_original", False):
-            return original.call_boxed(_CPU, *args)
-        refusal = override.refuse(*args)
-        if refusal is None:
-            ledger.record(override.target, "cvperf.cpu", override.why)
-            return override.serve(*args)
-        ledger.record(override.target, ledger.ORIGINAL, refusal)
+        before = getattr(_local, "in_original", False)
         _local.in_original = True
         try:
             return original.call_boxed(_CPU, *args)
         finally:
-            _local.in_original = False
+            _local.in_original = before
+
+    def call(*args: Any) -> Any:
+        if getattr(_local, "in_original", False):
+            return original.call_boxed(_CPU, *args)
+        refusal = override.unfit(*args)
+        if refusal is None and override.contenders is not None and tuning.enabled():
+            kind, ours = override.contenders(*args)
+            choice = tuning.choose(kind, {"original": partial(run_original, *args), **ours})
+            if choice.name != "original":
+                ledger.record(override.target, f"cvperf.cpu {choice.name}", str(choice))
+                return ours[choice.name]()
+            refusal = str(choice)
+        refusal = refusal or override.slower(*args)
+        if refusal is None:
+            ledger.record(override.target, "cvperf.cpu", override.why)
+            return override.serve(*args)
+        ledger.record(override.target, ledger.ORIGINAL, refusal)
+        return run_original(*args)
 
     library = torch.library.Library(namespace, "IMPL")
     library.impl(op, call, "CPU", allow_override=True)

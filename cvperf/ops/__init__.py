@@ -1,5 +1,6 @@
 """The public ops: each with a file of its own, a schema in torch.library, and a reference."""
 
+from cvperf.ops._packed import PackedConv2d, pack_conv2d
 from cvperf.ops.conv2d import conv2d
 from cvperf.ops.int8_gemm import PackedInt8, int8_gemm, pack_int8
 from cvperf.ops.nms import batched_nms, nms
@@ -7,11 +8,13 @@ from cvperf.ops.roi_align import roi_align
 from cvperf.ops.roi_pool import roi_pool
 
 __all__ = [
+    "PackedConv2d",
     "PackedInt8",
     "batched_nms",
     "conv2d",
     "int8_gemm",
     "nms",
+    "pack_conv2d",
     "pack_int8",
     "roi_align",
     "roi_pool",

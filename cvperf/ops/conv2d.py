@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cvperf import _C
+from cvperf.backends.cpu.conv2d import algorithm_for
 from cvperf.backends.registry import FLOATING, convolution_format
-from cvperf.errors import check_tensor, describe
+from cvperf.errors import ArgumentError, check_tensor, describe
 from cvperf.ops._activation import check_activation
 from cvperf.ops._convolution import (
     as_pair,
@@ -19,13 +21,14 @@ from cvperf.ops._convolution import (
     same_padding,
 )
 from cvperf.ops._library import define
+from cvperf.ops._packed import PackedConv2d, remember
 
 LEAKY_RELU_SLOPE = 0.01
 
 
 def conv2d(
     input: Tensor,
-    weight: Tensor,
+    weight: Tensor | PackedConv2d,
     bias: Tensor | None = None,
     stride: int | Sequence[int] = 1,
     padding: int | Sequence[int] | str = 0,
@@ -34,6 +37,7 @@ def conv2d(
     *,
     activation: str | None = None,
     residual: Tensor | None = None,
+    precise: bool = False,
 ) -> Tensor:
     """2-D convolution: ``activation(convolution(input, weight) + bias + residual)``.
 
@@ -43,7 +47,8 @@ def conv2d(
 
     Args:
         input: [N, C, H, W] or [C, H, W]; float16, bfloat16, float32 or float64.
-        weight: [O, C / groups, kh, kw], same dtype and device as ``input``.
+        weight: [O, C / groups, kh, kw], same dtype and device as ``input``; or what
+            :func:`pack_conv2d` made of it, for which the output is always channels-last.
         bias: [O] or None.
         stride: output step in pixels, one int or (vertical, horizontal).
         padding: zeros on each side in pixels, one int or (vertical, horizontal); ``"valid"`` for
@@ -54,6 +59,9 @@ def conv2d(
         activation: ``"relu"``, ``"relu6"``, ``"silu"``, ``"hardswish"``, ``"sigmoid"``,
             ``"leaky_relu"`` (slope 0.01) or None.
         residual: added before the activation; shape, dtype and device of the output.
+        precise: leave out Winograd's F(4x4, 3x3), whose largest error is about 1e-6 of the largest
+            output where a direct sum has 2e-7. (It serves layers of 3x3 kernels and stride
+            1 where it is faster; so does F(2x2, 3x3), which is as exact as a sum.)
 
     Returns:
         [N, O, OH, OW] (or [O, OH, OW]), with
@@ -69,9 +77,25 @@ def conv2d(
 
     Source: implicit matrix product in register tiles (Goto and van de Geijn, "Anatomy of
     High-Performance Matrix Multiplication", TOMS 2008), read through pointers as in Dukhan, "The
-    Indirect Convolution Algorithm", 2019; see ``kernels/cpu/conv2d_channels_last.cpp``.
+    Indirect Convolution Algorithm", 2019; see ``kernels/cpu/conv2d_channels_last.hpp``. Winograd:
+    Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
     """
+    key: Hashable = None
+    compiling = torch.compiler.is_compiling()
+    if (
+        isinstance(weight, PackedConv2d)
+        and not compiling
+        and isinstance(input, Tensor)
+        and input.is_cpu
+    ):
+        key = _replay_key(input, stride, padding, dilation, groups, activation, precise)
+        known = weight.replay(key, input, bias, residual)
+        if known is not None:
+            return known
     check_tensor("input", input, "input[N, C, H, W] or [C, H, W]", ndim=(3, 4), dtypes=FLOATING)
+    layer = weight if isinstance(weight, PackedConv2d) else None
+    if isinstance(weight, PackedConv2d):
+        weight = weight.weight
     check_tensor("weight", weight, "weight[O, C/groups, kh, kw]", ndim=4, like=("input", input))
     if bias is not None:
         check_tensor("bias", bias, "bias[O]", ndim=1, like=("input", input))
@@ -79,6 +103,10 @@ def conv2d(
     check_activation(activation)
     if isinstance(groups, bool) or not isinstance(groups, int):
         raise TypeError(f"groups must be an int, got {describe(groups)}")
+    if layer is not None and layer.groups != groups:
+        raise ArgumentError(
+            f"groups must be what the weight was packed with, {layer.groups}; got {groups}"
+        )
 
     batched = input.dim() == 4
     image = input if batched else input.unsqueeze(0)
@@ -91,10 +119,32 @@ def conv2d(
         if isinstance(residual, Tensor) and not batched:
             residual = residual.unsqueeze(0)
         check_residual(residual, image, output_shape(image, weight, steps, pads, dilations))
+    algorithm, packed = "precise" if precise else "automatic", None
+    if layer is not None and not compiling:
+        algorithm = algorithm_for(image.shape, weight, steps, pads, dilations, groups, algorithm)
+        packed = layer.form(dilations, algorithm)
+        if key is not None and batched and not isinstance(padding, str):
+            remember(layer, key, image, bias, (steps, pads, dilations), activation, algorithm)
     output: Tensor = _conv2d(
-        image, weight, bias, steps, pads, dilations, groups, activation, residual
+        image, weight, bias, steps, pads, dilations, groups, activation, residual, packed, algorithm
     )
     return output if batched else output.squeeze(0)
+
+
+def _replay_key(
+    input: Tensor,
+    stride: int | Sequence[int],
+    padding: int | Sequence[int] | str,
+    dilation: int | Sequence[int],
+    groups: int,
+    activation: str | None,
+    precise: bool,
+) -> Hashable:
+    """What the checks of a call depend on besides strides and the bias."""
+    return (
+        *(input.shape, input.dtype, stride, padding, dilation, groups, activation, precise),
+        _C.isa(),
+    )
 
 
 # --- conv2d ---------------------------------------------------------------------------------------
@@ -110,6 +160,8 @@ def _fake(
     groups: int,
     activation: str | None,
     residual: Tensor | None,
+    packed: Tensor | None = None,
+    algorithm: str = "automatic",
 ) -> Tensor:
     return torch.empty(
         output_shape(image, weight, stride, padding, dilation),
@@ -120,8 +172,8 @@ def _fake(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    image, weight, bias, *geometry, activation, residual = inputs
-    ctx.geometry, ctx.activation = geometry, activation
+    image, weight, bias, *geometry, activation, residual, _, algorithm = inputs
+    ctx.geometry, ctx.activation, ctx.algorithm = geometry, activation, algorithm
     ctx.needs_bias, ctx.needs_residual = bias is not None, residual is not None
     recomputes = activation in ("silu", "hardswish")
     ctx.save_for_backward(
@@ -146,7 +198,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_bias and needs[2]:
         bias_grad = grad.sum((0, 2, 3))
     residual_grad = grad if ctx.needs_residual and needs[8] else None
-    return image_grad, weight_grad, bias_grad, None, None, None, None, None, residual_grad
+    return (image_grad, weight_grad, bias_grad, *[None] * 5, residual_grad, None, None)
 
 
 def _activation_grad(
@@ -168,7 +220,7 @@ def _activation_grad(
         return aten.sigmoid_backward.default(grad, output)
     if ctx.activation == "leaky_relu":
         return aten.leaky_relu_backward.default(grad, output, LEAKY_RELU_SLOPE, True)
-    before = _conv2d(image, weight, bias, *ctx.geometry, None, residual)
+    before = _conv2d(image, weight, bias, *ctx.geometry, None, residual, None, ctx.algorithm)
     if ctx.activation == "silu":
         return aten.silu_backward.default(grad, before)
     return aten.hardswish_backward.default(grad, before)
@@ -242,7 +294,7 @@ _GEOMETRY = "SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt gro
 
 _conv2d = define(
     f"conv2d(Tensor input, Tensor weight, Tensor? bias, {_GEOMETRY}, str? activation, "
-    "Tensor? residual) -> Tensor",
+    "Tensor? residual, Tensor? packed=None, str algorithm='automatic') -> Tensor",
     _fake,
     backward=_backward,
     setup_context=_save,

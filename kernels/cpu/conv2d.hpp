@@ -21,18 +21,35 @@ struct Conv2dShape {
   int num_threads;
 };
 
+// How a layer is computed. `direct` serves every layer; `winograd2` and `winograd4`, F(2x2, 3x3) and F(4x4, 3x3), serve
+// layers of 3x3 kernels, stride 1 and dilation 1 that are not float64. `automatic` is the fastest by rule, `precise`
+// the same without winograd4.
+enum class Algorithm : int { automatic, precise, direct, winograd2, winograd4 };
+
 struct Conv2dArgs {
   Conv2dShape shape;
+  Algorithm algorithm;
   const void* input;     // [N, C, H, W]
-  const void* weight;    // [O, C/groups, kh, kw]
+  const void* weight;    // [O, C/groups, kh, kw]; not read if packed is given
+  const void* packed;    // what conv2d_pack wrote for this shape and algorithm, or null
   const void* bias;      // [O] or null
   const void* residual;  // as output, or null; added before the activation
   void* output;          // [N, O, OH, OW]
   Activation activation;
 };
 
+// A weight in the form that the kernel of an algorithm reads. The form depends on the layer's weight, groups, dtype,
+// memory order and instruction set, not on the image's size.
+struct Conv2dPackArgs {
+  Conv2dShape shape;
+  Algorithm algorithm;
+  const void* weight;
+  void* packed;  // [conv2d_packed_bytes]; null if only asked for the size
+};
+
 struct Conv2dInputGradArgs {
   Conv2dShape shape;
+  Algorithm algorithm;
   const void* grad_output;  // [N, O, OH, OW]
   const void* weight;       // [O, C/groups, kh, kw]
   void* grad_input;         // [N, C, H, W]
@@ -46,6 +63,9 @@ struct Conv2dWeightGradArgs {
 };
 
 CVPERF_DISPATCHED(void, conv2d, Conv2dArgs)
+CVPERF_DISPATCHED(void, conv2d_pack, Conv2dPackArgs)
+CVPERF_DISPATCHED(std::int64_t, conv2d_packed_bytes, Conv2dPackArgs)  // 0: nothing is packed for such a layer
+CVPERF_DISPATCHED(Algorithm, conv2d_algorithm, Conv2dPackArgs)        // what `automatic` and `precise` choose
 CVPERF_DISPATCHED(void, conv2d_input_grad, Conv2dInputGradArgs)
 CVPERF_DISPATCHED(void, conv2d_weight_grad, Conv2dWeightGradArgs)
 

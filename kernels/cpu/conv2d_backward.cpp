@@ -7,6 +7,7 @@
 #include "buffer.hpp"
 #include "conv2d.hpp"
 #include "conv2d_layer.hpp"
+#include "pages.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
@@ -31,7 +32,8 @@ void conv2d_input_grad(const Conv2dInputGradArgs& a) {
   const WeightStrides w(s);
   const ImageStrides in(s.in_channels, s.in_height, s.in_width, s.channels_last);
   const ImageStrides out(s.out_channels, s.out_height, s.out_width, s.channels_last);
-  const std::int64_t size = s.dtype == DType::f64 ? 8 : s.dtype == DType::f32 ? 4 : 2;
+  const std::int64_t size = size_of(s.dtype);
+  prefer_huge_pages(a.grad_input, static_cast<std::size_t>(s.batch * in.batch * size));
   ConvProblem p = layer_problem(s, rows.data(), columns.data());
   p.in = a.grad_output;
   p.weight = a.weight;
@@ -50,12 +52,8 @@ void conv2d_input_grad(const Conv2dInputGradArgs& a) {
       p.num_tap_columns = taps_of_residue(s, 1, x, w.column, columns.data());
       p.out_width = (s.in_width - x + s.stride[1] - 1) / s.stride[1];
       p.out = static_cast<char*>(a.grad_input) + (y * in.row + x * in.column) * size;
-      if (run_depthwise(p)) continue;
-      if (s.channels_last) {
-        run_channels_last(p);
-      } else {
-        run_planar(p);
-      }
+      p.algorithm = choose(p, a.algorithm, false);
+      run(p);
     }
   }
 }

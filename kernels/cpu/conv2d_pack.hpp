@@ -16,16 +16,29 @@ CVPERF_INLINE bool filter_is_dense(const ConvProblem& p) {
   return true;
 }
 
-// Packs filters [first, first + kTileColumns) of a group as [tap][channel][columns], columns rounded up to
-// whole vectors with zeros. This costs one pass over the weight a call, so the common layouts, where a
-// filter's numbers are consecutive, go through square transposes.
+// The filters of a group in panels of 1 to kTileVectors vectors of columns, as even as can be: 64 filters in vectors
+// of 16 are 2 + 2 and not 3 + 1. The last vector is padded with zeros.
+template <class C>
+struct FilterPanels {
+  explicit FilterPanels(std::int64_t filters)
+      : all((filters + kLanes<C> - 1) / kLanes<C>), count((all + kTileVectors - 1) / kTileVectors) {}
+  std::int64_t all, count;  // vectors; panels
+
+  std::int64_t columns() const { return all * kLanes<C>; }
+  std::int64_t first(std::int64_t panel) const { return all * panel / count * kLanes<C>; }  // its first filter
+  int vectors(std::int64_t panel) const { return static_cast<int>(all * (panel + 1) / count - all * panel / count); }
+};
+
+// Packs one panel as [tap][channel][columns]. This costs one pass over the weight a call, so the common layouts,
+// where a filter's numbers are consecutive, go through square transposes.
 template <class T>
-void pack_filter_panel(const ConvProblem& p, std::int64_t group, std::int64_t first, Compute<T>* out) {
+void pack_filter_panel(const ConvProblem& p, const FilterPanels<Compute<T>>& panels, std::int64_t group,
+                       std::int64_t panel, Compute<T>* out) {
   using C = Compute<T>;
   constexpr int lanes = kLanes<C>;
-  const std::int64_t left = p.filters - first;
-  const int columns = static_cast<int>(left < kTileColumns<C> ? left : kTileColumns<C>);
-  const int pitch = (columns + lanes - 1) / lanes * lanes;
+  const std::int64_t first = panels.first(panel), left = p.filters - first;
+  const int pitch = panels.vectors(panel) * lanes;
+  const int columns = static_cast<int>(left < pitch ? left : pitch);
   const T* filters = static_cast<const T*>(p.weight) + group * p.weight_group + first * p.weight_filter;
   const std::int64_t taps = p.taps(), channels = p.channels;
   const bool dense = filter_is_dense(p);

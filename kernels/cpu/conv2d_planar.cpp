@@ -45,7 +45,7 @@ struct Planar {
     const bool direct = sizeof(T) == sizeof(C) && dense && columns == vectors * lanes && !p.residual &&
                         p.activation == Activation::none;
     const std::int64_t steps = p.depth() ? (p.channels + depth_channels - 1) / depth_channels : 1;
-    TileArgs<C> t;
+    TileArgs<C> t{};
     t.a_pitch = 0;
     t.column_bias = nullptr;
     t.segments = 1;

@@ -4,12 +4,12 @@
 #pragma once
 #include <cstdint>
 
-#include "activation_kind.hpp"
-#include "dtype.hpp"
+#include "conv2d.hpp"
 
 namespace cvperf {
-namespace CVPERF_ISA {
 
+// One type for all instruction sets, since kernels of one hand problems to those of another; so its functions must be
+// inlined (see buffer.hpp).
 struct Tap {
   std::int64_t offset;  // rows (or columns) of the image from the output point's origin; may be negative
   std::int64_t weight;  // elements from the start of a filter
@@ -22,6 +22,8 @@ struct ConvProblem {
   Activation activation;
   const void* in;
   const void* weight;
+  const void* packed;   // the weight as pack_filters wrote it for this problem; null where nothing is packed
+  Algorithm algorithm;  // never automatic or precise: see choose()
   const void* bias;
   const void* residual;  // strides as out
   void* out;
@@ -35,13 +37,36 @@ struct ConvProblem {
   std::int64_t out_batch, out_channel, out_row, out_column;
   std::int64_t weight_group, weight_filter, weight_channel;
 
-  std::int64_t taps() const { return num_tap_rows * num_tap_columns; }
-  std::int64_t depth() const { return taps() * channels; }
+  __attribute__((always_inline)) std::int64_t taps() const { return num_tap_rows * num_tap_columns; }
+  __attribute__((always_inline)) std::int64_t depth() const { return taps() * channels; }
 };
 
+namespace CVPERF_ISA {
+
+// Runs a problem by p.algorithm; packs the filters first if p.packed is null.
+void run(ConvProblem problem);
+// The algorithm that runs. `packed`: the filters will not be packed in the call. Throws std::invalid_argument if an
+// algorithm is wanted that does not take the problem.
+Algorithm choose(const ConvProblem& problem, Algorithm wanted, bool packed);
+std::int64_t packed_bytes(const ConvProblem& problem);  // 0 if the problem reads its filters as they are
+
+// For channels-last problems that are not depthwise, by algorithm.
+std::int64_t dense_packed_bytes(const ConvProblem& problem);
+void pack_filters(const ConvProblem& problem, void* out);
+void run_dense_last(const ConvProblem& problem);  // packed must be set
+
+// What each kernel's file offers; the functions above choose among them.
 void run_channels_last(const ConvProblem& problem);  // in_channel == 1 and out_channel == 1
-void run_planar(const ConvProblem& problem);         // in_column == 1
-bool run_depthwise(const ConvProblem& problem);      // false if the problem is not one channel in, one filter out
+std::int64_t channels_last_packed_bytes(const ConvProblem& problem);
+void pack_channels_last(const ConvProblem& problem, void* out);
+bool winograd_fits(const ConvProblem& problem);
+void run_winograd(const ConvProblem& problem);
+std::int64_t winograd_packed_bytes(const ConvProblem& problem);
+void pack_winograd(const ConvProblem& problem, void* out);
+void run_planar(const ConvProblem& problem);  // in_column == 1
+bool is_dense_planar(const ConvProblem& problem);
+void run_turned(const ConvProblem& problem);     // dense NCHW, not float64, run channels-last
+bool run_depthwise(const ConvProblem& problem);  // false if the problem is not one channel in, one filter out
 
 }  // namespace CVPERF_ISA
 }  // namespace cvperf

@@ -6,19 +6,22 @@
 namespace cvperf {
 namespace {
 
-const char* const kNames[] = {"scalar", "avx2", "avx512", "avx512_vnni"};
+const char* const kNames[] = {"scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16"};
 
 Isa best_isa() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
 #if defined(CVPERF_EMULATE_AVX512)
-  return Isa::avx512_vnni;
+  return Isa::avx512_bf16;
 #endif
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
                     __builtin_cpu_supports("bmi2");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (avx512) return __builtin_cpu_supports("avx512vnni") ? Isa::avx512_vnni : Isa::avx512;
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  if (vnni && __builtin_cpu_supports("avx512bf16")) return Isa::avx512_bf16;
+  if (vnni) return Isa::avx512_vnni;
+  if (avx512) return Isa::avx512;
   if (avx2) return Isa::avx2;
 #endif
   return Isa::scalar;

@@ -8,6 +8,22 @@ namespace cvperf {
 
 enum class DType : int { f16, bf16, f32, f64, i8, u8, i32 };
 
+// Bytes of an element.
+inline __attribute__((always_inline)) std::int64_t size_of(DType dtype) {
+  switch (dtype) {
+    case DType::f64:
+      return 8;
+    case DType::f32:
+    case DType::i32:
+      return 4;
+    case DType::f16:
+    case DType::bf16:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
 struct half {
   std::uint16_t bits;
 };

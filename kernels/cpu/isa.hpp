@@ -6,7 +6,7 @@
 
 namespace cvperf {
 
-enum class Isa : int { scalar, avx2, avx512, avx512_vnni };
+enum class Isa : int { scalar, avx2, avx512, avx512_vnni, avx512_bf16 };
 
 Isa active_isa();
 std::string isa_name(Isa isa);
@@ -17,7 +17,7 @@ void select_isa(const std::string& name);   // throws std::invalid_argument, nam
 
 // `CVPERF_DISPATCHED(Result, function, Args)` in a kernel's header declares the function in the namespace
 // of every instruction set, and cvperf::function(args), which calls the active one. AVX512_VNNI adds
-// integer dot products only, so just the kernels that use them have a variant for it.
+// integer dot products only, and AVX512_BF16 those of bfloat16, so just the kernels that use them have a variant.
 #if defined(__x86_64__)
 #define CVPERF_DISPATCHED_AS(Result, function, Args, vnni) \
   namespace scalar {                                       \
@@ -34,6 +34,7 @@ void select_isa(const std::string& name);   // throws std::invalid_argument, nam
   }                                                        \
   inline Result function(const Args& args) {               \
     switch (active_isa()) {                                \
+      case Isa::avx512_bf16:                               \
       case Isa::avx512_vnni:                               \
         return vnni::function(args);                       \
       case Isa::avx512:                                    \

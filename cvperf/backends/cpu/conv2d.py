@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -24,32 +25,126 @@ def conv2d(
     groups: int,
     activation: str | None,
     residual: Tensor | None,
+    packed: Tensor | None = None,
+    algorithm: str = "automatic",
 ) -> Tensor:
     format = convolution_format(image, weight)
+    channels_last = format == torch.channels_last
     image = image.contiguous(memory_format=format)
     weight, weight_channels_last = _dense_weight(weight)
-    window = _window(weight.shape, stride, padding, dilation)
-    shape = _convolution_shape(image.shape, weight.shape, window)
+    call, shape = prepare(
+        (tuple(image.shape), tuple(weight.shape), tuple(stride), tuple(padding), tuple(dilation)),
+        groups,
+        channels_last,
+        weight_channels_last,
+        image.dtype,
+        activation,
+        algorithm,
+    )
     output = torch.empty(shape, dtype=image.dtype, memory_format=format)
     # Kept until the kernel returns: their pointers are what it gets.
     bias = None if bias is None else bias.contiguous()
     residual = None if residual is None else residual.contiguous(memory_format=format)
-    _C.conv2d(
+    call(
         image.data_ptr(),
         weight.data_ptr(),
+        0 if packed is None or not channels_last else packed.data_ptr(),
         0 if bias is None else bias.data_ptr(),
         0 if residual is None else residual.data_ptr(),
         output.data_ptr(),
-        (*image.shape, *shape[1:]),
-        window,
-        groups,
-        format == torch.channels_last,
-        weight_channels_last,
-        DTYPES[image.dtype],
-        getattr(_C.Activation, activation or "none"),
         torch.get_num_threads(),
     )
     return output
+
+
+@functools.lru_cache(maxsize=4096)
+def prepare(
+    geometry: tuple[tuple[int, ...], ...],
+    groups: int,
+    channels_last: bool,
+    weight_channels_last: bool,
+    dtype: torch.dtype,
+    activation: str | None,
+    algorithm: str,
+) -> tuple[_C.Conv2dCall, tuple[int, int, int, int]]:
+    """The native call for (image, weight, stride, padding, dilation), and its output's size."""
+    image, weight, stride, padding, dilation = geometry
+    window = _window(weight, stride, padding, dilation)
+    shape = _convolution_shape(image, weight, window)
+    call = _C.Conv2dCall(
+        (*image, *shape[1:]),
+        window,
+        groups,
+        channels_last,
+        weight_channels_last,
+        DTYPES[dtype],
+        _ACTIVATIONS[activation or "none"],
+        _ALGORITHMS[algorithm],
+    )
+    return call, shape
+
+
+_ACTIVATIONS = dict(_C.Activation.__members__)
+_ALGORITHMS = dict(_C.Algorithm.__members__)
+
+
+def algorithm_for(
+    image: Sequence[int],
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    wanted: str,
+) -> str:
+    """The algorithm that runs this channels-last layer by rule when ``wanted`` is a policy.
+
+    Raises:
+        ValueError: ``wanted`` is an algorithm that does not take this layer.
+    """
+    window = _window(weight.shape, stride, padding, dilation)
+    sizes = (*image, *_convolution_shape(image, weight.shape, window)[1:])
+    chosen = _C.conv2d_algorithm(
+        sizes, window, groups, True, DTYPES[weight.dtype], _ALGORITHMS[wanted]
+    )
+    return chosen.name
+
+
+def fits_winograd(
+    dtype: torch.dtype, weight: Tensor, stride: Sequence[int], dilation: Sequence[int]
+) -> bool:
+    """Whether a layer can run by Winograd's algorithm."""
+    steps = (*weight.shape[2:], *stride, *dilation)
+    return dtype != torch.float64 and steps == (3, 3, 1, 1, 1, 1)
+
+
+def pack(weight: Tensor, dilation: Sequence[int], groups: int, algorithm: str) -> Tensor | None:
+    """The weight as the kernel of an algorithm reads it; None if it reads the weight as it is.
+
+    The form belongs to the instruction set in use. It does not depend on stride and padding.
+    """
+    weight, channels_last = _dense_weight(weight)
+    filters, channels, height, width = weight.shape
+    # The form does not depend on the image: any that the kernel fits in will do.
+    sizes = (1, channels * groups, height, width, filters, 1, 1)
+    window = (height, width, 1, 1, 0, 0, *dilation)
+    dtype, kind = DTYPES[weight.dtype], _ALGORITHMS[algorithm]
+    size = _C.conv2d_packed_bytes(sizes, window, groups, channels_last, dtype, kind)
+    if size == 0:
+        return None
+    packed = torch.empty(size, dtype=torch.uint8)
+    _C.conv2d_pack(
+        weight.data_ptr(),
+        packed.data_ptr(),
+        sizes,
+        window,
+        groups,
+        channels_last,
+        dtype,
+        kind,
+        torch.get_num_threads(),
+    )
+    return packed
 
 
 @register("conv2d_input_grad", "cpu", "cpu", FLOATING)

@@ -1,0 +1,244 @@
+// Channels-last convolution as an implicit matrix product: rows are pixels, columns are filters.
+//
+// No image is unfolded. The row of A that a pixel needs is one or a few contiguous runs of the image itself
+// (a kernel row of a channels-last image is `kernel width * channels` consecutive numbers), so the tile reads it
+// through pointers; only pixels whose window leaves the image get a private copy with zeros. Filters are packed
+// once a call, or once for all calls, into panels [K][columns]. Blocking: a panel's slice of kDepthBlock rows stays in
+// L1 while the tiles of a block of pixels, whose image rows stay in L2, go over it; partial sums of the block wait in
+// a small buffer. Every output is summed in one fixed order of K, so neither blocking nor threads change a bit.
+//
+// The element of A that the tile reads is the image's own where that is what it computes with; a pair of bfloat16
+// where the processor multiplies those (conv2d_bf16.cpp); and float32 that a block's windows are widened to otherwise.
+#pragma once
+#include "buffer.hpp"
+#include "conv2d_epilogue.hpp"
+#include "conv2d_pack.hpp"
+#include "conv2d_problem.hpp"
+#include "gemm_tile.hpp"
+
+#ifdef _OPENMP
+extern "C" int omp_get_thread_num();
+#endif
+
+namespace cvperf {
+namespace CVPERF_ISA {
+namespace {
+
+// How K is cut: into segments that are consecutive numbers of the image, a kernel row each or a tap each.
+struct Segments {
+  Segments(const ConvProblem& p, int terms) : whole_rows(p.taps() > 0) {
+    for (std::int64_t t = 1; t < p.num_tap_columns; ++t)
+      whole_rows &= p.tap_columns[t].offset == p.tap_columns[t - 1].offset + 1;
+    if (p.num_tap_columns > 1) whole_rows &= p.in_column == p.channels;
+    count = whole_rows ? p.num_tap_rows : p.taps();
+    run = whole_rows ? p.num_tap_columns * p.channels : p.channels;
+    length = (run + terms - 1) / terms;
+  }
+  std::int64_t depth() const { return count * length; }  // of K, in elements
+
+  bool whole_rows;
+  std::int64_t count, run, length;  // segments; numbers of the image and elements of A in one
+};
+
+template <class T, class A>
+struct ChannelsLast {
+  using C = SumOf<A>;
+  static constexpr int kTerms = Arithmetic<A>::kTerms;
+  static constexpr bool kMustConvert = sizeof(T) * kTerms != sizeof(A);
+  static constexpr std::int64_t kDepthBlock = 384;
+  static constexpr std::int64_t kBlockBytes = 96 * 1024;  // of image that a block of pixels reads, about
+
+  const ConvProblem& p;
+  Segments segments;
+  FilterPanels<C> panels;
+  std::int64_t pixels, block;
+  const A* zeros;
+  const A* packed;  // [group][panel][K][columns]
+  const C* bias;    // [groups * filters], padded; null for none
+
+  struct Scratch {
+    const A** rows;       // [segments][block]
+    A* copies;            // [block][K]: windows that leave the image, or all of them where T must be converted
+    C* sums;              // [block][kTileColumns]
+    std::int64_t* where;  // [block]: offset of the pixel in the output
+  };
+
+  bool must_copy() const { return kMustConvert || segments.run % kTerms != 0; }
+
+  static void copy_run(Bf16Pair* to, std::int64_t at, const T* from, std::int64_t count) {
+    __builtin_memcpy(reinterpret_cast<char*>(to) + at * sizeof(T), from, count * sizeof(T));
+  }
+  static void copy_run(C* to, std::int64_t at, const T* from, std::int64_t count) {
+    to += at;
+    std::int64_t i = 0;
+    for (; i + kLanes<C> <= count; i += kLanes<C>) store(to + i, load(from + i));
+    for (; i < count; ++i) to[i] = to_compute(from[i]);
+  }
+
+  // Copies one segment of a pixel's window, zeros where it leaves the image. The row is inside.
+  void copy_segment(A* to, const T* row, std::int64_t column, std::int64_t tap) const {
+    const std::int64_t first = segments.whole_rows ? 0 : tap, last = segments.whole_rows ? p.num_tap_columns : tap + 1;
+    __builtin_memset(static_cast<void*>(to), 0, segments.length * sizeof(A));
+    for (std::int64_t t = first; t < last; ++t) {
+      const std::int64_t x = column + p.tap_columns[t].offset;
+      if (x >= 0 && x < p.in_width) copy_run(to, (t - first) * p.channels, row + x * p.in_column, p.channels);
+    }
+  }
+
+  // Finds the row pointers and output offsets of pixels [first, first + count).
+  void prepare(const Scratch& s, std::int64_t first, std::int64_t count, std::int64_t group) const {
+    const T* image = static_cast<const T*>(p.in) + group * p.channels;
+    const std::int64_t plane = p.out_height * p.out_width;
+    std::int64_t n = first / plane, y = first % plane / p.out_width, x = first % p.out_width;
+    const std::int64_t row_segments = segments.whole_rows ? 1 : p.num_tap_columns;
+    for (std::int64_t i = 0; i < count; ++i) {
+      s.where[i] = n * p.out_batch + y * p.out_row + x * p.out_column + group * p.filters;
+      const std::int64_t column = x * p.stride[1];
+      std::int64_t segment = 0;
+      for (std::int64_t r = 0; r < p.num_tap_rows; ++r) {
+        const std::int64_t iy = y * p.stride[0] + p.tap_rows[r].offset;
+        const T* row = image + n * p.in_batch + iy * p.in_row;
+        for (std::int64_t t = 0; t < row_segments; ++t, ++segment) {
+          const A*& pointer = s.rows[segment * block + i];
+          if (iy < 0 || iy >= p.in_height) {
+            pointer = zeros;
+            continue;
+          }
+          const std::int64_t left = column + p.tap_columns[t].offset;
+          const std::int64_t right = left + (segments.whole_rows ? p.num_tap_columns : 1);
+          if (!must_copy() && left >= 0 && right <= p.in_width) {
+            pointer = reinterpret_cast<const A*>(row + left * p.in_column);
+          } else if (!segments.whole_rows && (left < 0 || right > p.in_width)) {
+            pointer = zeros;
+          } else {
+            A* copy = s.copies + i * segments.depth() + segment * segments.length;
+            copy_segment(copy, row, column, t);
+            pointer = copy;
+          }
+        }
+      }
+      if (++x == p.out_width) {
+        x = 0;
+        if (++y == p.out_height) y = 0, ++n;
+      }
+    }
+  }
+
+  // Whether a tile of this panel can go straight from the registers to the output.
+  bool is_direct(int columns, int pitch) const {
+    const bool simple =
+        p.activation == Activation::none || p.activation == Activation::relu || p.activation == Activation::relu6;
+    return sizeof(T) == sizeof(C) && columns == pitch && !p.residual && simple &&
+           p.out_row == p.out_width * p.out_column && p.out_batch == p.out_height * p.out_row;
+  }
+
+  void run_panel(const Scratch& s, std::int64_t count, std::int64_t group, std::int64_t panel) const {
+    const std::int64_t first_filter = panels.first(panel), left = p.filters - first_filter;
+    const int vectors = panels.vectors(panel), pitch = vectors * kLanes<C>;
+    const int columns = static_cast<int>(left < pitch ? left : pitch);
+    const A* b = packed + (group * panels.columns() + first_filter) * segments.depth();
+    const C* panel_bias = bias ? bias + group * p.filters + first_filter : nullptr;
+    const bool direct = is_direct(columns, pitch);
+    const std::int64_t length = segments.length;
+    // Steps over K: slices of one segment where segments are long, several segments where they are short.
+    const std::int64_t slices = length > kDepthBlock ? (length + kDepthBlock - 1) / kDepthBlock : 1;
+    const std::int64_t together = length > 0 && length < kDepthBlock ? kDepthBlock / length : 1;
+    const std::int64_t steps = (segments.count + together - 1) / together * slices;
+    TileArgs<A> t{};
+    t.a_pitch = block;
+    t.high = p.activation == Activation::relu6 ? C(6) : C(__builtin_inf());
+    for (std::int64_t step = 0; step < steps || step == 0; ++step) {
+      const bool last = step + 1 >= steps;
+      const std::int64_t segment = step / slices * together, slice = step % slices;
+      t.a_offset = length * slice / slices;
+      t.length = length * (slice + 1) / slices - t.a_offset;
+      t.segments = segments.count - segment < together ? segments.count - segment : together;
+      t.b = b + (segment * length + t.a_offset) * pitch;
+      t.column_bias = last && direct ? panel_bias : nullptr;
+      t.clamp = last && direct && p.activation != Activation::none;
+      t.a = s.rows + segment * block;
+      t.init = step ? s.sums : nullptr;
+      t.c = last && direct ? static_cast<C*>(p.out) + s.where[0] + first_filter : s.sums;
+      t.c_pitch = last && direct ? p.out_column : kTileColumns<C>;
+      multiply(count, vectors, t);
+    }
+    if (direct) return;
+    for (std::int64_t r = 0; r < count; ++r) {
+      const std::int64_t at = s.where[r] + first_filter;
+      finish_run(static_cast<T*>(p.out) + at, s.sums + r * kTileColumns<C>, columns, panel_bias, 1,
+                 p.residual ? static_cast<const T*>(p.residual) + at : nullptr, p.activation);
+    }
+  }
+};
+
+// p.packed must be set.
+template <class T, class A>
+void run_blocks(const ConvProblem& p) {
+  using Job = ChannelsLast<T, A>;
+  using C = SumOf<A>;
+  const std::int64_t pixels = p.batch * p.out_height * p.out_width;
+  if (pixels == 0 || p.filters == 0) return;
+  Job job{
+      p,      Segments(p, Job::kTerms), FilterPanels<C>(p.filters), pixels, 0, nullptr, static_cast<const A*>(p.packed),
+      nullptr};
+  const std::int64_t depth = job.segments.depth();
+
+  // Tasks are (block of pixels) x (range of panels) x group; enough of them for every thread, where possible.
+  const std::int64_t threads = p.num_threads < 1 ? 1 : p.num_threads;
+  std::int64_t block = Job::kBlockBytes / static_cast<std::int64_t>(sizeof(T)) / (p.channels ? p.channels : 1);
+  if (job.must_copy() && block > 256 * 1024 / (depth * 4 + 1)) block = 256 * 1024 / (depth * 4 + 1);
+  if (block > 16 * kTileRows) block = 16 * kTileRows;
+  if (block < 4 * kTileRows) block = 4 * kTileRows;
+  const std::int64_t panels = job.panels.count;
+  const std::int64_t blocks = (pixels + block - 1) / block;
+  std::int64_t splits = 1;
+  if (blocks * p.groups < 4 * threads && threads > 1) {
+    splits = (4 * threads + blocks * p.groups - 1) / (blocks * p.groups);
+    if (splits > panels) splits = panels;
+  }
+  job.block = block;
+
+  Buffer<C> bias((p.bias ? p.groups * p.filters : 0) + kTileColumns<C>);
+  Buffer<A> zeros(job.segments.length + 1);
+  Buffer<const A*> rows(threads * job.segments.count * block);
+  const std::int64_t copy_size = block * depth + kLanes<C>;
+  Buffer<A> copies(threads * copy_size);
+  Buffer<C> sums(threads * block * kTileColumns<C>);
+  Buffer<std::int64_t> where(threads * block);
+  __builtin_memset(static_cast<void*>(zeros.data()), 0, job.segments.length * sizeof(A));
+  if (p.bias) {
+    for (std::int64_t i = 0; i < p.groups * p.filters + kTileColumns<C>; ++i)
+      bias[i] = i < p.groups * p.filters ? to_compute(static_cast<const T*>(p.bias)[i]) : C(0);
+    job.bias = bias.data();
+  }
+  job.zeros = zeros.data();
+
+  const std::int64_t tasks = blocks * splits * p.groups;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1 && tasks > 1)
+  for (std::int64_t task = 0; task < tasks; ++task) {
+    int thread = 0;
+#ifdef _OPENMP
+    thread = omp_get_thread_num();
+#endif
+    const typename Job::Scratch s{rows.data() + thread * job.segments.count * block, copies.data() + thread * copy_size,
+                                  sums.data() + thread * block * kTileColumns<C>, where.data() + thread * block};
+    const std::int64_t group = task % p.groups, split = task / p.groups % splits;
+    const std::int64_t b = task / p.groups / splits;
+    const std::int64_t first = pixels * b / blocks, count = pixels * (b + 1) / blocks - first;
+    job.prepare(s, first, count, group);
+    for (std::int64_t panel = panels * split / splits; panel < panels * (split + 1) / splits; ++panel)
+      job.run_panel(s, count, group, panel);
+  }
+}
+
+// Calls each(group, panel) for every panel of every group, on all threads.
+template <class C, class F>
+void for_each_panel(const ConvProblem& p, const FilterPanels<C>& panels, F each) {
+  const int threads = p.num_threads < 1 ? 1 : p.num_threads;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
+  for (std::int64_t i = 0; i < p.groups * panels.count; ++i) each(i / panels.count, i % panels.count);
+}
+
+}  // namespace
+}  // namespace CVPERF_ISA
+}  // namespace cvperf

@@ -1,0 +1,305 @@
+// 3x3 convolution of stride 1, channels-last, by Winograd's F(2x2, 3x3) or F(4x4, 3x3): 2.25 or 4 times fewer
+// multiplications than the direct sum, for three passes over memory that it does not need.
+//
+// Tiles of M x M outputs are taken in chunks whose transformed image V[point][tile][channel] and products
+// M[point][tile][filter] stay in the last cache. A chunk passes three stages, each split over all threads:
+// the image tiles are transformed (vectors of channels); for each of the (M + 2)^2 points, V times the transformed
+// filters U[point] is an ordinary matrix product, done by the register tile of the direct convolution (gemm_tile.hpp);
+// the products are transformed back (vectors of filters) and finished with bias, residual and activation.
+// So U, which for 512 channels and filters is 38 MB, is read once a chunk and not once a thread.
+// float16 and bfloat16 are widened as they are read and rounded once as they are written: everything between is
+// float32. Every output is summed in one fixed order, so neither chunks nor threads change a bit. Source: Lavin and
+// Gray, CVPR 2016 (see conv2d_winograd.hpp for the points).
+#include "conv2d_winograd.hpp"
+
+#include "buffer.hpp"
+#include "conv2d_epilogue.hpp"
+#include "conv2d_pack.hpp"
+#include "conv2d_problem.hpp"
+#include "gemm_tile.hpp"
+#include "pages.hpp"
+
+#ifdef _OPENMP
+extern "C" int omp_get_thread_num();
+#endif
+
+namespace cvperf {
+namespace CVPERF_ISA {
+namespace {
+
+constexpr int kL = kLanes<float>;
+constexpr std::int64_t kChunkBytes = 6 << 20;       // of V and M together
+constexpr std::int64_t kRowBlockBytes = 192 << 10;  // of V that a task of the product reads: stays in L2
+
+std::int64_t round_up(std::int64_t x) { return (x + kL - 1) / kL * kL; }
+
+template <class T, int M>
+struct Job {
+  using W = Winograd<M>;
+  static constexpr int kTile = W::kTile, kPoints = kTile * kTile;
+
+  const ConvProblem& p;
+  const float* filters;  // [point][panel][channel][columns]
+  const float* bias;     // [filters], padded, or null
+  const T* zeros;        // [channels], padded
+  float *image, *product;
+  std::int64_t tile_rows, tile_columns;
+  std::int64_t image_step, product_pitch, product_step;  // from one point to the next; rows of a product
+  FilterPanels<float> panels;
+
+  std::int64_t tiles() const { return p.batch * tile_rows * tile_columns; }
+
+  // Stage 1: tile `tile` of the layer becomes row `row` of every V[point].
+  void transform_image(std::int64_t group, std::int64_t tile, std::int64_t row) const {
+    const std::int64_t n = tile / (tile_rows * tile_columns), y = tile / tile_columns % tile_rows * M,
+                       x = tile % tile_columns * M;
+    const T* from = static_cast<const T*>(p.in) + n * p.in_batch + group * p.channels;
+    const T* pixels[kPoints];
+    for (int i = 0; i < kTile; ++i)
+      for (int j = 0; j < kTile; ++j) {
+        const std::int64_t iy = y + i + p.tap_rows->offset, ix = x + j + p.tap_columns->offset;
+        const bool inside = iy >= 0 && iy < p.in_height && ix >= 0 && ix < p.in_width;
+        pixels[i * kTile + j] = inside ? from + iy * p.in_row + ix * p.in_column : zeros;
+      }
+    float* to = image + row * p.channels;
+    std::int64_t c = 0;
+    for (; c + kL <= p.channels; c += kL)
+      transform_channels([&](int point) { return load(pixels[point] + c); },
+                         [&](int point, Vec<float> v) { store(to + point * image_step + c, v); });
+    if (c == p.channels) return;
+    const int left = static_cast<int>(p.channels - c);
+    transform_channels([&](int point) { return load_partial(pixels[point] + c, left); },
+                       [&](int point, Vec<float> v) { store_partial(to + point * image_step + c, v, left); });
+  }
+
+  template <class Load, class Store>
+  static CVPERF_INLINE void transform_channels(Load pixel, Store put) {
+    Vec<float> columns[kTile][kTile];  // [column][point along y]
+#pragma GCC unroll 6
+    for (int j = 0; j < kTile; ++j) {
+      Vec<float> d[kTile];
+#pragma GCC unroll 6
+      for (int i = 0; i < kTile; ++i) d[i] = pixel(i * kTile + j);
+      W::input(d, columns[j]);
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < kTile; ++i) {
+      Vec<float> d[kTile], v[kTile];
+#pragma GCC unroll 6
+      for (int j = 0; j < kTile; ++j) d[j] = columns[j][i];
+      W::input(d, v);
+#pragma GCC unroll 6
+      for (int j = 0; j < kTile; ++j) put(i * kTile + j, v[j]);
+    }
+  }
+
+  // Stage 2: rows [begin, end) of one point's product. `rows` is storage for as many pointers.
+  void multiply_point(std::int64_t group, int point, std::int64_t begin, std::int64_t end, const float** rows) const {
+    for (std::int64_t r = begin; r < end; ++r) rows[r - begin] = image + point * image_step + r * p.channels;
+    TileArgs<float> t{};
+    t.a = rows;
+    t.segments = 1;
+    t.length = p.channels;
+    t.c_pitch = product_pitch;
+    const float* u = filters + (group * kPoints + point) * panels.columns() * p.channels;
+    for (std::int64_t i = 0; i < panels.count; ++i) {
+      t.b = u + panels.first(i) * p.channels;
+      t.c = product + point * product_step + begin * product_pitch + panels.first(i);
+      multiply(end - begin, panels.vectors(i), t);
+    }
+  }
+
+  // Stage 3: row `row` of every product becomes the outputs of tile `tile`.
+  void transform_product(std::int64_t group, std::int64_t tile, std::int64_t row) const {
+    const std::int64_t n = tile / (tile_rows * tile_columns), y = tile / tile_columns % tile_rows * M,
+                       x = tile % tile_columns * M;
+    const int height = static_cast<int>(p.out_height - y < M ? p.out_height - y : M);
+    const int width = static_cast<int>(p.out_width - x < M ? p.out_width - x : M);
+    const std::int64_t at = n * p.out_batch + y * p.out_row + x * p.out_column + group * p.filters;
+    const float* from = product + row * product_pitch;
+    for (std::int64_t f = 0; f < p.filters; f += kL) {
+      const int left = static_cast<int>(p.filters - f < kL ? p.filters - f : kL);
+      Vec<float> columns[kTile][M];  // [column][output along y]
+#pragma GCC unroll 6
+      for (int j = 0; j < kTile; ++j) {
+        Vec<float> m[kTile];
+#pragma GCC unroll 6
+        for (int i = 0; i < kTile; ++i) m[i] = load(from + (i * kTile + j) * product_step + f);
+        W::output(m, columns[j]);
+      }
+      const Vec<float> b = bias ? load(bias + group * p.filters + f) : Vec<float>{};
+#pragma GCC unroll 4
+      for (int i = 0; i < M; ++i) {
+        if (i >= height) break;
+        Vec<float> m[kTile], out[M];
+#pragma GCC unroll 6
+        for (int j = 0; j < kTile; ++j) m[j] = columns[j][i];
+        W::output(m, out);
+#pragma GCC unroll 4
+        for (int j = 0; j < M; ++j)
+          if (j < width) finish(at + i * p.out_row + j * p.out_column + f, out[j] + b, left);
+      }
+    }
+  }
+
+  CVPERF_INLINE void finish(std::int64_t at, Vec<float> v, int left) const {
+    T* out = static_cast<T*>(p.out) + at;
+    const T* residual = p.residual ? static_cast<const T*>(p.residual) + at : nullptr;
+    if (left == kL) {
+      if (residual) v += load(residual);
+      store(out, activate<float>(p.activation, v));
+    } else {
+      if (residual) v += load_partial(residual, left);
+      store_partial(out, activate<float>(p.activation, v), left);
+    }
+  }
+};
+
+template <class T, int M>
+void run(const ConvProblem& p) {
+  Job<T, M> job{p, static_cast<const float*>(p.packed), nullptr, nullptr, nullptr, nullptr, 0, 0, 0, 0,
+                0, FilterPanels<float>(p.filters)};
+  job.tile_rows = (p.out_height + M - 1) / M;
+  job.tile_columns = (p.out_width + M - 1) / M;
+  const std::int64_t tiles = job.tiles(), threads = p.num_threads < 1 ? 1 : p.num_threads;
+  if (tiles == 0 || p.filters == 0) return;
+  job.product_pitch = round_up(p.filters);
+  const std::int64_t fitting = kChunkBytes / 4 / job.kPoints / (p.channels + job.product_pitch);
+  const std::int64_t least = 4 * kTileRows * threads;
+  const std::int64_t wanted = fitting < least ? least : fitting;
+  const std::int64_t chunks = (tiles + wanted - 1) / wanted, chunk = (tiles + chunks - 1) / chunks;
+  // A step that is a multiple of the page size would put all points of a tile into the same set of a cache.
+  job.image_step = round_up(chunk * p.channels) + kL;
+  job.product_step = chunk * job.product_pitch + kL;
+
+  Buffer<float> image(job.kPoints * job.image_step), product(job.kPoints * job.product_step);
+  prefer_huge_pages(image.data(), sizeof(float) * job.kPoints * job.image_step);
+  prefer_huge_pages(product.data(), sizeof(float) * job.kPoints * job.product_step);
+  Buffer<T> zeros(round_up(p.channels));
+  Buffer<float> bias(p.groups * p.filters + kL);
+  for (std::int64_t i = 0; i < round_up(p.channels); ++i) zeros[i] = T{};
+  for (std::int64_t i = 0; p.bias && i < p.groups * p.filters + kL; ++i)
+    bias[i] = i < p.groups * p.filters ? to_compute(static_cast<const T*>(p.bias)[i]) : 0;
+  job.bias = p.bias ? bias.data() : nullptr;
+  job.zeros = zeros.data();
+  job.image = image.data();
+  job.product = product.data();
+
+  std::int64_t block = kRowBlockBytes / 4 / (p.channels + 1) / kTileRows * kTileRows;
+  if (block < 2 * kTileRows) block = 2 * kTileRows;
+  Buffer<const float*> rows(threads * chunk);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+    int thread = 0;
+#ifdef _OPENMP
+    thread = omp_get_thread_num();
+#endif
+    for (std::int64_t group = 0; group < p.groups; ++group)
+      for (std::int64_t first = 0; first < tiles; first += chunk) {
+        const std::int64_t count = tiles - first < chunk ? tiles - first : chunk;
+#pragma omp for schedule(static)
+        for (std::int64_t i = 0; i < count; ++i) job.transform_image(group, first + i, i);
+        const std::int64_t blocks = (count + block - 1) / block;
+#pragma omp for schedule(dynamic, 1)
+        for (std::int64_t task = 0; task < job.kPoints * blocks; ++task) {
+          const std::int64_t b = task % blocks;
+          job.multiply_point(group, static_cast<int>(task / blocks), count * b / blocks, count * (b + 1) / blocks,
+                             rows.data() + thread * chunk);
+        }
+#pragma omp for schedule(static)
+        for (std::int64_t i = 0; i < count; ++i) job.transform_product(group, first + i, i);
+      }
+  }
+}
+
+// The filters of a panel in the order of the direct sum, [tap][channel][columns], at every point of the transform.
+template <int M>
+void transform_filters(const ConvProblem& p, const FilterPanels<float>& panels, std::int64_t panel, const float* taps,
+                       float* out) {
+  using W = Winograd<M>;
+  const std::int64_t pitch = panels.vectors(panel) * kL, tap_step = p.channels * pitch;
+  const std::int64_t point_step = panels.columns() * p.channels;
+  for (std::int64_t i = 0; i < p.channels * pitch; i += kL) {
+    Vec<float> along_x[3][W::kTile];
+    for (int r = 0; r < 3; ++r) {
+      const float* from = taps + 3 * r * tap_step + i;
+      const Vec<float> g0 = load(from), g1 = load(from + tap_step), g2 = load(from + 2 * tap_step);
+      for (int t = 0; t < W::kTile; ++t)
+        along_x[r][t] = g0 * W::kFilter[t][0] + g1 * W::kFilter[t][1] + g2 * W::kFilter[t][2];
+    }
+    for (int s = 0; s < W::kTile; ++s)
+      for (int t = 0; t < W::kTile; ++t)
+        store(out + (s * W::kTile + t) * point_step + i,
+              along_x[0][t] * W::kFilter[s][0] + along_x[1][t] * W::kFilter[s][1] + along_x[2][t] * W::kFilter[s][2]);
+  }
+}
+
+template <class T, int M>
+void pack(const ConvProblem& p, float* out) {
+  const FilterPanels<float> panels(p.filters);
+  const std::int64_t points = Winograd<M>::kTile * Winograd<M>::kTile, size = panels.columns() * p.channels;
+  const std::int64_t threads = p.num_threads < 1 ? 1 : p.num_threads;
+  const std::int64_t scratch_size = 9 * p.channels * kTileColumns<float>;
+  Buffer<float> scratch(threads * scratch_size);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
+  for (std::int64_t i = 0; i < p.groups * panels.count; ++i) {
+    int thread = 0;
+#ifdef _OPENMP
+    thread = omp_get_thread_num();
+#endif
+    const std::int64_t group = i / panels.count, panel = i % panels.count;
+    float* taps = scratch.data() + thread * scratch_size;
+    pack_filter_panel<T>(p, panels, group, panel, taps);
+    transform_filters<M>(p, panels, panel, taps, out + group * points * size + panels.first(panel) * p.channels);
+  }
+}
+
+// f(T{}) with T the element type of the problem; winograd_fits has seen to it that it is one of these.
+template <class F>
+void with_element(DType dtype, F f) {
+  switch (dtype) {
+    case DType::f16:
+      return f(half{});
+    case DType::bf16:
+      return f(bfloat16{});
+    default:
+      return f(float{});
+  }
+}
+
+}  // namespace
+
+bool winograd_fits(const ConvProblem& p) {
+  if (p.dtype == DType::f64 || (!p.channels_last && !is_dense_planar(p)) || p.num_tap_rows != 3 ||
+      p.num_tap_columns != 3)
+    return false;
+  if (p.stride[0] != 1 || p.stride[1] != 1 || p.channels < 1) return false;
+  for (int t = 1; t < 3; ++t)
+    if (p.tap_rows[t].offset != p.tap_rows[t - 1].offset + 1 ||
+        p.tap_columns[t].offset != p.tap_columns[t - 1].offset + 1)
+      return false;
+  return true;
+}
+
+std::int64_t winograd_packed_bytes(const ConvProblem& p) {
+  const std::int64_t tile = p.algorithm == Algorithm::winograd4 ? 6 : 4;
+  return p.groups * tile * tile * FilterPanels<float>(p.filters).columns() * p.channels * 4;
+}
+
+void pack_winograd(const ConvProblem& p, void* out) {
+  with_element(p.dtype, [&](auto element) {
+    using T = decltype(element);
+    float* to = static_cast<float*>(out);
+    p.algorithm == Algorithm::winograd4 ? pack<T, 4>(p, to) : pack<T, 2>(p, to);
+  });
+}
+
+void run_winograd(const ConvProblem& p) {
+  with_element(p.dtype, [&](auto element) {
+    using T = decltype(element);
+    p.algorithm == Algorithm::winograd4 ? run<T, 4>(p) : run<T, 2>(p);
+  });
+}
+
+}  // namespace CVPERF_ISA
+}  // namespace cvperf
