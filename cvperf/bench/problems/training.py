@@ -91,7 +91,10 @@ class Training(Problem):
 
     @property
     def tolerance(self) -> float:
-        return 1e-3
+        # An activation within rounding of zero lands on either side of ReLU, and batch norm over a
+        # small batch spreads it: with AVX-512, torch's own gradients of MobileNetV2 are off by
+        # 0.7 % of the largest. A wrong kernel is off by tens of percent.
+        return 2e-2
 
     def reference(self) -> Tensor:
         module = copy.deepcopy(self.module).cpu().double()
