@@ -16,7 +16,7 @@ _OUT_DTYPES = (torch.int32, torch.float32, torch.bfloat16, torch.float16, torch.
 
 # Largest K whose sums fit int32 whatever the values: K * 128 * 128 and K * 255 * 128 below 2^31.
 _MAX_K_SIGNED = 131_071
-_MAX_K_UNSIGNED = 65_793
+MAX_K_UNSIGNED = 65_793
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,9 +160,9 @@ def int8_gemm(
 def _packed(a: Tensor, b: Tensor | PackedInt8) -> PackedInt8:
     if isinstance(b, PackedInt8):
         check_tensor("b.data", b.data, "bytes of a PackedInt8", ndim=1, dtypes=(torch.uint8,))
-        if b.data.shape[0] != _packed_bytes(b.k, b.n):
+        if b.data.shape[0] != packed_bytes(b.k, b.n):
             raise ArgumentError(
-                f"b.data must have {_packed_bytes(b.k, b.n)} bytes for shape {b.shape}, got "
+                f"b.data must have {packed_bytes(b.k, b.n)} bytes for shape {b.shape}, got "
                 f"{describe(b.data)}. Make it with pack_int8"
             )
         data, shape = b.data, str(list(b.shape))
@@ -186,7 +186,7 @@ def _packed(a: Tensor, b: Tensor | PackedInt8) -> PackedInt8:
 
 def _check_k(a: Tensor, zero_a: int | Tensor | None) -> None:
     signed = a.dtype == torch.int8 and zero_a is None
-    limit = _MAX_K_SIGNED if signed else _MAX_K_UNSIGNED
+    limit = _MAX_K_SIGNED if signed else MAX_K_UNSIGNED
     if a.shape[1] > limit:
         raise ArgumentError(
             f"a is {describe(a)}: with K above {limit} the int32 sums could overflow. Split K, "
@@ -229,13 +229,13 @@ def _factor(
     return value.reshape(-1)
 
 
-def _packed_bytes(k: int, n: int) -> int:
+def packed_bytes(k: int, n: int) -> int:
     panels, quads = (n + 15) // 16, (k + 3) // 4
     return panels * (quads * 64 + 64)
 
 
 def _fake_pack_int8(b: Tensor) -> Tensor:
-    return b.new_empty(_packed_bytes(b.shape[0], b.shape[1]), dtype=torch.uint8)
+    return b.new_empty(packed_bytes(b.shape[0], b.shape[1]), dtype=torch.uint8)
 
 
 def _fake_int8_gemm(
