@@ -14,7 +14,7 @@ from cvperf.errors import ArgumentError, check_tensor, describe
 from cvperf.ops._activation import check_activation
 from cvperf.ops._convolution import as_pair, check_fit, output_shape
 from cvperf.ops._library import define
-from cvperf.ops.int8_gemm import MAX_K_UNSIGNED, packed_bytes
+from cvperf.ops.int8_gemm import MAX_K_UNSIGNED, number_tensor, packed_bytes
 
 _QUANTISED = (torch.int8, torch.uint8)
 _OUT_DTYPES = (*_QUANTISED, torch.int32, torch.float32, torch.bfloat16, torch.float16)
@@ -306,8 +306,7 @@ def _scale_weight(
     if value is None:
         return None
     if not isinstance(value, Tensor):
-        number = _scale("scale_weight", value)
-        return torch.full((1,), number, dtype=torch.float32, device=input.device)
+        return number_tensor(_scale("scale_weight", value), torch.float32, input)
     filters = packed.shape[0]
     expected = f"a number, float32 [1] or [O] with O = {filters}"
     check_tensor("scale_weight", value, expected, ndim=(0, 1), dtypes=(torch.float32,))
