@@ -36,78 +36,83 @@ struct Depthwise {
     columns = (s.out_width - 1) * s.stride[1] + (s.kernel[1] - 1) * s.dilation[1] + 1;
   }
 
-  // 16 channels of an image row, or zero points where there is none.
-  template <class T>
-  Bytes pixels(std::int64_t n, std::int64_t row, std::int64_t column, std::int64_t channel) const {
-    const Conv2dShape& s = args.shape;
-    Bytes bytes = Bytes{} + static_cast<std::int8_t>(args.zero_point);
-    if (row < 0 || row >= s.in_height || column < 0 || column >= s.in_width) return bytes;
-    const T* from =
-        static_cast<const T*>(args.input) + ((n * s.in_height + row) * s.in_width + column) * s.in_channels + channel;
-    const std::int64_t left = s.in_channels - channel;
-    if (left >= kPanelColumns)
-      __builtin_memcpy(&bytes, from, sizeof bytes);
-    else
-      __builtin_memcpy(&bytes, from, static_cast<std::size_t>(left));
-    return bytes;
-  }
-
   // The quads of the 16 channels of a panel under output row y: out[columns][quads][16][4].
   template <class T>
   void interleave_panel(std::int64_t n, std::int64_t y, std::int64_t panel, AElement* out) const {
     const Conv2dShape& s = args.shape;
-    for (std::int64_t c = 0; c < columns; ++c)
-      for (std::int64_t q = 0; q < quads; ++q, out += kQuad) {
-        Bytes rows[4];
-        for (int i = 0; i < 4; ++i) {
-          const std::int64_t tap = q * 4 + i < s.kernel[0] ? q * 4 + i : 0;  // past the kernel: times a zero
-          const std::int64_t row = y * s.stride[0] - s.padding[0] + tap * s.dilation[0];
-          rows[i] = pixels<T>(n, row, c - s.padding[1], panel * kPanelColumns);
+    const std::int64_t channel = panel * kPanelColumns, left = s.in_channels - channel;
+    const std::size_t size = static_cast<std::size_t>(left < kPanelColumns ? left : kPanelColumns);
+    const Bytes zero = Bytes{} + static_cast<std::int8_t>(args.zero_point);
+    T border[kPanelColumns];
+    __builtin_memcpy(border, &zero, sizeof border);
+    for (std::int64_t q = 0; q < quads; ++q) {
+      const T* rows[4];
+      std::int64_t steps[4];
+      for (int i = 0; i < 4; ++i) {
+        const std::int64_t tap = q * 4 + i < s.kernel[0] ? q * 4 + i : 0;  // past the kernel: times a zero
+        const std::int64_t row = y * s.stride[0] - s.padding[0] + tap * s.dilation[0];
+        const bool inside = row >= 0 && row < s.in_height;
+        const T* image = static_cast<const T*>(args.input) + n * s.in_height * s.in_width * s.in_channels;
+        rows[i] = inside ? image + row * s.in_width * s.in_channels + channel : border;
+        steps[i] = inside ? s.in_channels : 0;
+      }
+      for (std::int64_t c = 0; c < columns; ++c) {
+        const std::int64_t x = c - s.padding[1];
+        Bytes pixels[4] = {zero, zero, zero, zero};
+        if (x >= 0 && x < s.in_width) {
+          if (size == sizeof(Bytes))
+            for (int i = 0; i < 4; ++i) __builtin_memcpy(&pixels[i], rows[i] + x * steps[i], sizeof(Bytes));
+          else
+            for (int i = 0; i < 4; ++i) __builtin_memcpy(&pixels[i], rows[i] + x * steps[i], size);
         }
         T together[kQuadBytes];
-        interleave(rows, together);
-        widen(together, kQuadBytes, out);
+        interleave(pixels, together);
+        widen(together, kQuadBytes, out + (c * quads + q) * kQuad);
       }
+    }
   }
 
-  // sums[pixels][64]: 16 channels of `count` pixels, from x on.
+  // sums[pixels][64]: 16 channels of `count` pixels, from x on. kTaps is the number of quads under a pixel, or 0 for
+  // any: where it is known, the weights stay in registers.
+  template <int kTaps>
   void dot(const AElement* a, std::int64_t x, int count, std::int64_t panel, const std::uint32_t* start,
            std::int32_t* sums) const {
     const Conv2dShape& s = args.shape;
-    const std::int8_t* const b =
-        reinterpret_cast<const std::int8_t*>(args.packed) + panel * s.kernel[1] * quads * kQuadBytes;
+    const int taps = kTaps ? kTaps : static_cast<int>(s.kernel[1] * quads);
+    const std::int8_t* const b = reinterpret_cast<const std::int8_t*>(args.packed) + panel * taps * kQuadBytes;
     const std::int64_t pixel = s.stride[1] * quads * kQuad, tap = s.dilation[1] * quads * kQuad;
     a += x * pixel;
-    for (int i = 0; i < count; ++i, a += pixel, sums += kMaxTileColumns) {
+    // Where quad t is, from a pixel's first on.
+    const auto offset = [&](int t) { return kTaps ? t * tap : t / quads * tap + t % quads * kQuad; };
 #if defined(CVPERF_BYTE_DOT)
-      Vec<std::int32_t> sum;
-      __builtin_memcpy(&sum, start, sizeof sum);
-      const std::int8_t* w = b;
-      for (std::int64_t t = 0; t < s.kernel[1]; ++t)
-        for (std::int64_t q = 0; q < quads; ++q, w += kQuadBytes) {
-          Vec<std::uint8_t> x;
-          Vec<std::int8_t> y;
-          __builtin_memcpy(&x, a + t * tap + q * kQuad, sizeof x);
-          __builtin_memcpy(&y, w, sizeof y);
-          sum = dot_quads(sum, x, y);
-        }
+    Vec<std::int32_t> first;
+    __builtin_memcpy(&first, start, sizeof first);
+    Vec<std::int8_t> weights[kTaps ? kTaps : 1];
+    for (int t = 0; t < kTaps; ++t) __builtin_memcpy(&weights[t], b + t * kQuadBytes, sizeof weights[t]);
+    for (int i = 0; i < count; ++i, a += pixel, sums += kMaxTileColumns) {
+      Vec<std::int32_t> sum = first;
+      for (int t = 0; t < taps; ++t) {
+        Vec<std::uint8_t> quad;
+        __builtin_memcpy(&quad, a + offset(t), sizeof quad);
+        Vec<std::int8_t> weight = weights[kTaps ? t : 0];
+        if (!kTaps) __builtin_memcpy(&weight, b + t * kQuadBytes, sizeof weight);
+        sum = dot_quads(sum, quad, weight);
+      }
       __builtin_memcpy(sums, &sum, sizeof sum);
+    }
 #else
-      for (int c = 0; c < kPanelColumns; c += 2 * kColumns) {
+    for (int c = 0; c < kPanelColumns; c += 2 * kColumns)
+      for (int i = 0; i < count; ++i) {
         Vec<std::int32_t> low{}, high{};
-        const std::int8_t* w = b + c * 4;
-        for (std::int64_t t = 0; t < s.kernel[1]; ++t)
-          for (std::int64_t q = 0; q < quads; ++q, w += kQuadBytes) {
-            const AElement* from = a + t * tap + q * kQuad + c * 4;
-            Vec<std::int16_t> x[2];
-            __builtin_memcpy(x, from, sizeof x);
-            low += multiply_pairs(x[0], load_b(w));
-            high += multiply_pairs(x[1], load_b(w + kColumns * 4));
-          }
-        store_pair_sums(sums + c, reinterpret_cast<const std::int32_t*>(start) + c, low, high);
+        for (int t = 0; t < taps; ++t) {
+          Vec<std::int16_t> quad[2];
+          __builtin_memcpy(quad, a + i * pixel + offset(t) + c * 4, sizeof quad);
+          low += multiply_pairs(quad[0], load_b(b + t * kQuadBytes + c * 4));
+          high += multiply_pairs(quad[1], load_b(b + t * kQuadBytes + (c + kColumns) * 4));
+        }
+        store_pair_sums(sums + i * kMaxTileColumns + c, reinterpret_cast<const std::int32_t*>(start) + c, low, high);
       }
 #endif
-    }
   }
 
   // Row y of image n, panels p0 and following of its channels.
@@ -129,7 +134,10 @@ struct Depthwise {
       const int count = s.out_width - x < kPixelsAtOnce ? static_cast<int>(s.out_width - x) : kPixelsAtOnce;
       for (int p = 0; p < panels; ++p) {
         const std::int64_t at = p * kPanelColumns;
-        dot(scratch + p * pitch, x, count, p0 + p, finishing.start + at, sums + at);
+        if (quads == 1 && s.kernel[1] == 3)
+          dot<3>(scratch + p * pitch, x, count, p0 + p, finishing.start + at, sums + at);
+        else
+          dot<0>(scratch + p * pitch, x, count, p0 + p, finishing.start + at, sums + at);
       }
       finish(product, (n * s.out_height + y) * s.out_width + x, count, finishing, sums, kMaxTileColumns);
     }

@@ -25,7 +25,8 @@ namespace CVPERF_ISA {
 namespace {
 
 constexpr int kTileWidth = kTilePanels * static_cast<int>(kPanelColumns);
-constexpr std::int64_t kSplitPanels = 32;  // in a task whose sums wait in scratch
+constexpr std::int64_t kSplitPanels = 32;            // in a task whose sums wait in scratch
+constexpr std::int64_t kFetchedOutput = 512 * 1024;  // elements of 4 bytes: the second-level caches of two cores
 static_assert(kTileWidth <= kMaxTileColumns, "Columns must hold a tile");
 
 int thread_index() {
@@ -121,6 +122,10 @@ void run_panels(const Int8Product& p, const Plan& plan, const Block& block, cons
   tile.b = block.b;
   tile.panel_stride = int8_quads(p.k) * kQuadBytes;
   tile.quads = block.quads;
+  const std::int64_t pitch = p.groups * p.n;
+  // Stores to an output that the caches cannot hold would wait for its lines.
+  const bool wide = p.finish.out_dtype == DType::i32 || p.finish.out_dtype == DType::f32;
+  const bool fetch = block.last && wide && p.m * pitch > kFetchedOutput;
   // Tiles of even height, not full ones and a remnant.
   const std::int64_t tiles = ceil_div(block.rows, kTileRows);
   for (std::int64_t t = 0; t < tiles; ++t) {
@@ -132,7 +137,10 @@ void run_panels(const Int8Product& p, const Plan& plan, const Block& block, cons
     tile.init = block.first ? reinterpret_cast<const std::int32_t*>(columns.start) : sums;
     tile.init_stride = block.first ? 0 : block.sums_stride;
     tile.out = direct ? direct : sums;
-    tile.out_stride = direct ? p.groups * p.n : block.sums_stride;
+    tile.out_stride = direct ? pitch : block.sums_stride;
+    tile.target =
+        fetch ? static_cast<const std::int32_t*>(p.finish.out) + (block.m0 + r) * pitch + columns.first : nullptr;
+    tile.target_stride = pitch;
     compute(height, block.panels, tile);
     if (block.last && !direct) finish(p, block.m0 + r, height, columns, sums, block.sums_stride);
   }

@@ -16,6 +16,8 @@ struct Tile {
   std::int64_t init_stride;
   std::int32_t* out;
   std::int64_t out_stride;
+  const std::int32_t* target;  // lines to bring in while the sums are made, because they are written next; or null
+  std::int64_t target_stride;
 };
 
 }  // namespace
