@@ -65,9 +65,9 @@ struct Depthwise {
           else
             for (int i = 0; i < 4; ++i) __builtin_memcpy(&pixels[i], rows[i] + x * steps[i], size);
         }
-        T together[kQuadBytes];
+        Bytes together[4];
         interleave(pixels, together);
-        widen(together, kQuadBytes, out + (c * quads + q) * kQuad);
+        for (int i = 0; i < 4; ++i) widen_bytes<T>(together[i], out + (c * quads + q) * kQuad + i * kPanelColumns);
       }
     }
   }

@@ -20,6 +20,16 @@ struct Columns {
   int count;
 };
 
+bool is_clamp(Activation activation) {
+  return activation == Activation::none || activation == Activation::relu || activation == Activation::relu6;
+}
+
+// Whether the columns' scale and bias are those of the quantised output, with nothing in between but a clamp.
+bool is_folded(const Int8Finish& f) {
+  const bool each_row = (f.scale_a && f.scale_a_per_row) || (f.zero_a && f.zero_a_per_row);
+  return (f.out_dtype == DType::i8 || f.out_dtype == DType::u8) && is_clamp(f.activation) && !each_row && !f.residual;
+}
+
 // to[width] = from[0 .. count), then `rest`.
 template <class T>
 CVPERF_INLINE void copy_columns(T* to, const T* from, int count, int width, T rest) {
@@ -50,8 +60,12 @@ void load_columns(const Int8Product& p, std::int64_t group, std::int64_t n0, int
   const float one = f.scale_b && !f.scale_b_per_column ? f.scale_b[0] : 1.0f;
   copy_columns(columns.scale, f.scale_b + columns.first, f.scale_b && f.scale_b_per_column ? columns.count : 0, width,
                one);
-  if (f.scale_a && !f.scale_a_per_row)
-    for (int i = 0; i < width; ++i) columns.scale[i] *= f.scale_a[0];
+  const float scale_a = f.scale_a && !f.scale_a_per_row ? f.scale_a[0] : 1.0f;
+  const float inverse = is_folded(f) ? f.out_inverse : 1.0f;
+  for (int i = 0; i < width; ++i) {
+    columns.scale[i] *= scale_a * inverse;
+    columns.bias[i] *= inverse;
+  }
 }
 
 // --- stores and loads of a vector of lanes, or the first `count` of them --------------------------
@@ -72,15 +86,18 @@ CVPERF_INLINE void store_first(void* to, V v, std::size_t bytes) {
 
 // What an int8 or uint8 output is rounded to.
 struct Quantiser {
-  float inverse, low, high;  // the limits before the zero point is added
+  float inverse, low, high;  // limits before the zero point is added; inverse and activation may be folded in
   std::int32_t zero;
 };
 
 template <class T>
 Quantiser quantiser(const Int8Finish& f) {
-  constexpr std::int32_t low = kSigned<T> ? -128 : 0;
-  const float least = static_cast<float>(low - f.out_zero);
-  return {f.out_inverse, least, least + 255.0f, f.out_zero};
+  const bool folded = is_folded(f);
+  const float lowest = static_cast<float>((kSigned<T> ? -128 : 0) - f.out_zero), highest = lowest + 255.0f;
+  const float six = 6.0f * f.out_inverse;
+  const bool from_zero = folded && f.activation != Activation::none && lowest < 0.0f;
+  const bool to_six = folded && f.activation == Activation::relu6 && six < highest;
+  return {folded ? 1.0f : f.out_inverse, from_zero ? 0.0f : lowest, to_six ? six : highest, f.out_zero};
 }
 
 template <class T>
@@ -94,11 +111,11 @@ CVPERF_INLINE void store_out(T* out, Vec<float> value, int count, const Quantise
   store_first(out, bytes, static_cast<std::size_t>(count) * sizeof(T));
 }
 
-// Rounds half to even and saturates; NaN becomes the lowest value.
+// Rounds half to even and saturates; NaN becomes the least value there can be.
 template <class T>
 CVPERF_INLINE void store_quantised(T* out, Vec<float> value, int count, const Quantiser& q) {
   typedef T Narrow __attribute__((vector_size(kLanes<float>)));
-  Vec<float> v = max(value * q.inverse, broadcast(q.low));
+  Vec<float> v = max(value, broadcast(q.low));
   v = min(v, broadcast(q.high));
   v += broadcast(12582912.0f);  // 1.5 * 2^23: the sum rounds to an integer, which sits in its low bits
   const Vec<std::int32_t> integers = (Vec<std::int32_t>)v - (0x4b400000 - q.zero);
@@ -170,6 +187,7 @@ void finish_float(const Int8Product& p, std::int64_t m0, int rows, const Columns
   if constexpr (sizeof(T) == 1) q = quantiser<T>(f);
   const Vec<float> least = broadcast(f.activation == Activation::none ? -__builtin_inff() : 0.0f);
   const Vec<float> most = broadcast(f.activation == Activation::relu6 ? 6.0f : __builtin_inff());
+  const bool folded = is_folded(f);
   const int width = columns.count;
   for (int r = 0; r < rows; ++r, sums += stride) {
     const std::int64_t m = m0 + r, at = m * pitch + columns.first;
@@ -189,10 +207,11 @@ void finish_float(const Int8Product& p, std::int64_t m0, int rows, const Columns
       if (f.residual) value += load_residual(static_cast<const T*>(f.residual) + at + c, count, f);
       if (kGeneral) {
         value = activate<float>(f.activation, value);
-      } else {
+      } else if (!folded) {
         value = least > value ? least : value;  // keeps NaN
         value = value > most ? most : value;
       }
+      if (sizeof(T) == 1 && !folded) value *= q.inverse;
       store_out(out + c, value, count, q);
     }
   }
@@ -203,9 +222,7 @@ void finish_float(const Int8Product& p, std::int64_t m0, int rows, const Columns
                   std::int64_t stride) {
   const Int8Finish& f = p.finish;
   const bool each_row = (f.scale_a && f.scale_a_per_row) || (f.zero_a && f.zero_a_per_row);
-  const bool clamps =
-      f.activation == Activation::none || f.activation == Activation::relu || f.activation == Activation::relu6;
-  if (each_row || !clamps)
+  if (each_row || !is_clamp(f.activation))
     finish_float<T, true>(p, m0, rows, columns, sums, stride);
   else
     finish_float<T, false>(p, m0, rows, columns, sums, stride);

@@ -23,13 +23,14 @@ CVPERF_INLINE Bytes high_words(Bytes a, Bytes b) {
   return __builtin_shufflevector(a, b, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31);
 }
 
-// out[16][4] = rows[4][16] transposed.
-CVPERF_INLINE void interleave(const Bytes (&rows)[4], void* out) {
+// quads [16][4] = rows[4][16] transposed, 4 quads in a vector.
+CVPERF_INLINE void interleave(const Bytes (&rows)[4], Bytes (&quads)[4]) {
   const Bytes low01 = low_pairs(rows[0], rows[1]), low23 = low_pairs(rows[2], rows[3]);
   const Bytes high01 = high_pairs(rows[0], rows[1]), high23 = high_pairs(rows[2], rows[3]);
-  const Bytes quads[4] = {low_words(low01, low23), high_words(low01, low23), low_words(high01, high23),
-                          high_words(high01, high23)};
-  __builtin_memcpy(out, quads, sizeof quads);
+  quads[0] = low_words(low01, low23);
+  quads[1] = high_words(low01, low23);
+  quads[2] = low_words(high01, high23);
+  quads[3] = high_words(high01, high23);
 }
 
 }  // namespace

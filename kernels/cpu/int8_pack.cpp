@@ -36,7 +36,9 @@ void pack_rows(const PackInt8Args& args, std::int64_t n0, std::int8_t* out, Sums
       else
         __builtin_memcpy(&rows[i], from, width);
     }
-    interleave(rows, out);
+    Bytes quads[4];
+    interleave(rows, quads);
+    __builtin_memcpy(out, quads, sizeof quads);
     add_rows(rows, sums);
   }
 }

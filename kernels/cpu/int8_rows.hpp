@@ -21,6 +21,26 @@ constexpr std::int64_t kOvershoot = 64;  // elements that widen() may write past
 template <class T>
 constexpr bool kSigned = T(-1) < T(0);
 
+// 16 elements, shifted by kShift if T is signed.
+template <class T, class Bytes>
+CVPERF_INLINE void widen_bytes(Bytes bytes, AElement* to) {
+  static_assert(sizeof bytes == 16, "16 elements");
+#if defined(CVPERF_BYTE_DOT)
+  typedef std::uint8_t Flipped __attribute__((vector_size(16)));
+  const Flipped flipped = (Flipped)bytes ^ static_cast<std::uint8_t>(kSigned<T> ? 0x80 : 0);
+  __builtin_memcpy(to, &flipped, sizeof flipped);
+#else
+  typedef T Narrow __attribute__((vector_size(16)));
+  typedef std::int16_t Wide __attribute__((vector_size(32)));
+#if defined(__AVX2__)
+  const Wide wide = (Wide)(kSigned<T> ? _mm256_cvtepi8_epi16((__m128i)bytes) : _mm256_cvtepu8_epi16((__m128i)bytes));
+#else
+  const Wide wide = __builtin_convertvector((Narrow)bytes, Wide);
+#endif
+  __builtin_memcpy(to, &wide, sizeof wide);
+#endif
+}
+
 // to[i] = from[i], i < count, shifted by kShift if T is signed. Reads nothing else, and writes whole vectors.
 template <class T>
 CVPERF_INLINE void widen(const T* from, std::int64_t count, AElement* to) {
@@ -45,20 +65,13 @@ CVPERF_INLINE void widen(const T* from, std::int64_t count, AElement* to) {
   __builtin_memcpy(to + i, &bytes, sizeof bytes);
 #else
   typedef T Narrow __attribute__((vector_size(16)));
-  typedef std::int16_t Wide __attribute__((vector_size(32)));
   for (std::int64_t i = 0; i < count; i += 16) {
     Narrow narrow{};
     if (count - i >= 16)
       __builtin_memcpy(&narrow, from + i, sizeof narrow);
     else
       __builtin_memcpy(&narrow, from + i, static_cast<std::size_t>(count - i));
-#if defined(__AVX2__)
-    const Wide wide =
-        (Wide)(kSigned<T> ? _mm256_cvtepi8_epi16((__m128i)narrow) : _mm256_cvtepu8_epi16((__m128i)narrow));
-#else
-    const Wide wide = __builtin_convertvector(narrow, Wide);
-#endif
-    __builtin_memcpy(to + i, &wide, sizeof wide);
+    widen_bytes<T>(narrow, to + i);
   }
 #endif
 }
