@@ -22,9 +22,19 @@ void bind_int8_gemm(py::module_& m) {
          Pointer packed, Pointer scale_a, bool scale_a_per_row, Pointer scale_b, bool scale_b_per_column,
          Pointer zero_a, bool zero_a_per_row, Pointer bias, Activation activation, Pointer out, DType out_dtype,
          int num_threads) {
-        int8_gemm({as<void>(a), a_dtype, m, k, n, a_stride, as<std::uint8_t>(packed), as<float>(scale_a),
-                   scale_a_per_row, as<float>(scale_b), scale_b_per_column, as<std::int32_t>(zero_a), zero_a_per_row,
-                   as<void>(bias), activation, as<void>(out), out_dtype, num_threads});
+        Int8Finish finish{};
+        finish.scale_a = as<float>(scale_a);
+        finish.scale_a_per_row = scale_a_per_row;
+        finish.scale_b = as<float>(scale_b);
+        finish.scale_b_per_column = scale_b_per_column;
+        finish.zero_a = as<std::int32_t>(zero_a);
+        finish.zero_a_per_row = zero_a_per_row;
+        finish.bias = as<void>(bias);
+        finish.activation = activation;
+        finish.out_inverse = 1.0f;
+        finish.out = as<void>(out);
+        finish.out_dtype = out_dtype;
+        int8_gemm({as<void>(a), a_dtype, m, k, n, a_stride, as<std::uint8_t>(packed), finish, num_threads});
       },
       py::arg("a_ptr"), py::arg("a_dtype"), py::arg("m"), py::arg("k"), py::arg("n"), py::arg("a_stride"),
       py::arg("packed_ptr"), py::arg("scale_a_ptr"), py::arg("scale_a_per_row"), py::arg("scale_b_ptr"),

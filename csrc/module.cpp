@@ -28,5 +28,6 @@ PYBIND11_MODULE(_C, m) {
   bind_roi_align(m);
   bind_conv2d(m);
   bind_int8_gemm(m);
+  bind_conv2d_int8(m);
   bind_peaks(m);
 }

@@ -198,6 +198,28 @@ def int8_gemm(
     out_dtype: DType,
     num_threads: int,
 ) -> None: ...
+def conv2d_int8(
+    input_ptr: int,
+    dtype: DType,
+    packed_ptr: int,
+    sizes: Sequence[int],
+    window: Sequence[int],
+    groups: int,
+    scale_input: float,
+    zero_point: int,
+    scale_weight_ptr: int,
+    scale_per_channel: bool,
+    bias_ptr: int,
+    activation: Activation,
+    residual_ptr: int,
+    residual_scale: float,
+    residual_zero: int,
+    out_inverse: float,
+    out_zero: int,
+    output_ptr: int,
+    out_dtype: DType,
+    num_threads: int,
+) -> None: ...
 def peak_arithmetic(dtype: DType, rounds: int, num_threads: int) -> tuple[float, float, str]: ...
 def peak_copy(
     from_ptr: int, to_ptr: int, bytes: int, rounds: int, streaming: bool, num_threads: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import torch
 
@@ -33,7 +33,7 @@ def check_tensor(
     expected: str,
     *,
     ndim: int | tuple[int, ...] | None = None,
-    dtypes: Iterable[torch.dtype] = (),
+    dtypes: Collection[torch.dtype] = (),
     like: tuple[str, torch.Tensor] | None = None,
 ) -> None:
     """Check one tensor argument's type, rank, dtype, and its dtype and device against another's.
@@ -52,12 +52,10 @@ def check_tensor(
     """
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be a torch.Tensor {expected}, got {describe(value)}")
-    ranks = (ndim,) if isinstance(ndim, int) else ndim
-    if ranks is not None and value.dim() not in ranks:
+    if ndim is not None and value.dim() not in ((ndim,) if isinstance(ndim, int) else ndim):
         raise ArgumentError(f"{name} must be {expected}, got {describe(value)}")
-    allowed = tuple(dtypes)
-    if allowed and value.dtype not in allowed:
-        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
+    if dtypes and value.dtype not in dtypes:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise ArgumentError(
             f"{name} must be {expected} of one of {names}; got {describe(value)}. "
             "Convert it with .to()"

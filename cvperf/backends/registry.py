@@ -71,6 +71,7 @@ def register(
             Backend(op, name, device, dtypes, layouts, function, unavailable, automatic)
         )
         _choose.cache_clear()
+        _choose_on.cache_clear()
         return function
 
     return add
@@ -139,6 +140,20 @@ def select(op: str, device: str, dtype: torch.dtype, layout: str = "contiguous")
         UnsupportedError: none can; the message lists who was asked and why each refused.
     """
     return _choose(op, device, dtype, layout, _forced[-1] if _forced else None)
+
+
+def select_for(op: str, tensor: torch.Tensor) -> Backend:
+    """The backend that runs ``op`` when ``tensor`` is its first argument; errors as ``select``."""
+    forced = _forced[-1] if _forced else None
+    return _choose_on(op, tensor.device, tensor.dtype, layout_of(tensor), forced)
+
+
+@functools.cache
+def _choose_on(
+    op: str, device: torch.device, dtype: torch.dtype, layout: str, forced: str | None
+) -> Backend:
+    # Keyed by the device itself: its type is a string that torch makes anew each time.
+    return _choose(op, device.type, dtype, layout, forced)
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from cvperf.bench.problems.conv2d import (
     InputGradShape,
     WeightGradShape,
 )
+from cvperf.bench.problems.conv2d_int8 import Conv2dInt8Shape
 from cvperf.bench.problems.int8_gemm import Int8GemmShape
 from cvperf.bench.problems.nms import ARRANGEMENTS, NmsShape
 from cvperf.bench.problems.roi_align import RoiAlignBackwardShape, RoiAlignShape
@@ -31,6 +32,7 @@ FILES: Mapping[str, tuple[type[Shape], ...]] = {
     "roi_align.yaml": (RoiAlignShape, RoiAlignBackwardShape),
     "nms.yaml": (NmsShape,),
     "int8_gemm.yaml": (Int8GemmShape,),
+    "conv2d_int8.yaml": (Conv2dInt8Shape,),
 }
 """The ops of each file; a line without ``op`` is of the first."""
 
@@ -44,7 +46,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "activation": (None, *ACTIVATIONS),
     "arrangement": tuple(ARRANGEMENTS),
     "devices": DEVICES,
-    "dtype": ("float32", "float16", "bfloat16", "float64", "int8"),
+    "dtype": ("float32", "float16", "bfloat16", "float64", "int8", "uint8"),
     "layout": ("channels_last", "contiguous", "n/a"),
 }
 _KEYS = ("quick", "calls", "shapes", "traced")
@@ -222,7 +224,7 @@ def _convolution_name(shape: ConvolutionShape) -> str:
         f"d{_pair(shape.dilation)}" if shape.dilation != (1, 1) else "",
         f"g{shape.groups}" if shape.groups > 1 and not depthwise else "",
         shape.activation or "",
-        "nobias" if shape.op == "conv2d" and not shape.bias else "",
+        "nobias" if shape.op in ("conv2d", "conv2d_int8") and not shape.bias else "",
     ]
     return " ".join(word for word in words if word)
 

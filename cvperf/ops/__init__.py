@@ -2,6 +2,7 @@
 
 from cvperf.ops._packed import PackedConv2d, pack_conv2d
 from cvperf.ops.conv2d import conv2d
+from cvperf.ops.conv2d_int8 import PackedConv2dInt8, conv2d_int8, pack_conv2d_int8
 from cvperf.ops.int8_gemm import PackedInt8, int8_gemm, pack_int8
 from cvperf.ops.nms import batched_nms, nms
 from cvperf.ops.roi_align import roi_align
@@ -9,12 +10,15 @@ from cvperf.ops.roi_pool import roi_pool
 
 __all__ = [
     "PackedConv2d",
+    "PackedConv2dInt8",
     "PackedInt8",
     "batched_nms",
     "conv2d",
+    "conv2d_int8",
     "int8_gemm",
     "nms",
     "pack_conv2d",
+    "pack_conv2d_int8",
     "pack_int8",
     "roi_align",
     "roi_pool",

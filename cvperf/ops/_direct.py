@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-_KINDS = (torch.Tensor, torch.nn.Parameter)
+_KINDS = frozenset((torch.Tensor, torch.nn.Parameter))
+_PLAIN = frozenset((type(None), bool, int, float, str, tuple, list, torch.dtype))  # most arguments
 _profiling: Callable[[], bool] | None = getattr(torch.autograd, "_profiler_enabled", None)
 
 
@@ -22,23 +23,26 @@ def ordinary(*arguments: Any) -> bool:
     """True if no tensor among the arguments, and nothing around the call, needs the dispatcher."""
     if torch.compiler.is_compiling() or _known is None or _profiling is None:
         return False
-    tensor_keys, ambient_keys = _known
-    if torch._C._dispatch_tls_local_include_set().raw_repr() & ~ambient_keys:
+    other_keys, other_ambient = _known
+    if torch._C._dispatch_tls_local_include_set().raw_repr() & other_ambient:
         return False  # a dispatch mode, a trace or a functorch transform is active
     if torch._C._len_torch_function_stack() or _profiling() or forward_ad._current_level >= 0:
         return False
     recording = torch.is_grad_enabled()
     for argument in arguments:
-        if isinstance(argument, torch.Tensor):
-            if type(argument) not in _KINDS or (recording and argument.requires_grad):
+        kind = type(argument)
+        if kind in _KINDS:
+            if recording and argument.requires_grad:
                 return False
-            if torch._C._dispatch_keys(argument).raw_repr() & ~tensor_keys:
+            if torch._C._dispatch_keys(argument).raw_repr() & other_keys:
                 return False  # fake, wrapped, quantised, sparse, a lazy negation, ...
+        elif kind not in _PLAIN and isinstance(argument, torch.Tensor):
+            return False  # a subclass
     return True
 
 
 def _known_keys() -> tuple[int, int] | None:
-    """Dispatch keys that mean nothing special: those of a tensor, those around a call.
+    """Dispatch keys that do mean something: those of a tensor, those around a call.
 
     None in a torch that no longer has these private functions: every call takes the dispatcher
     then, and tests/ops/test_direct.py fails so that somebody notices.
@@ -59,7 +63,7 @@ def _known_keys() -> tuple[int, int] | None:
             getattr(module, name)
     except AttributeError:
         return None
-    return tensors.raw_repr(), ambient.raw_repr()
+    return ~tensors.raw_repr(), ~ambient.raw_repr()
 
 
 _known = _known_keys()

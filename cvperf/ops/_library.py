@@ -38,8 +38,7 @@ def define(
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
 
     def run(first: torch.Tensor, *args: Any) -> Any:
-        layout = registry.layout_of(first)
-        return registry.select(name, first.device.type, first.dtype, layout).function(first, *args)
+        return registry.select_for(name, first).function(first, *args)
 
     for key in ("CPU", "CUDA"):
         _library.impl(name, run, key)

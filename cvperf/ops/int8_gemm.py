@@ -12,11 +12,13 @@ from cvperf.errors import ArgumentError, check_tensor, describe
 from cvperf.ops._activation import check_activation
 from cvperf.ops._library import define
 
+_A_DTYPES = (torch.int8, torch.uint8)
 _OUT_DTYPES = (torch.int32, torch.float32, torch.bfloat16, torch.float16, torch.int8)
+_BYTES, _INT32, _FLOAT32 = (torch.uint8,), (torch.int32,), (torch.float32,)
 
 # Largest K whose sums fit int32 whatever the values: K * 128 * 128 and K * 255 * 128 below 2^31.
 _MAX_K_SIGNED = 131_071
-_MAX_K_UNSIGNED = 65_793
+MAX_K_UNSIGNED = 65_793
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,61 +122,63 @@ def int8_gemm(
     for Efficient Integer-Arithmetic-Only Inference", CVPR 2018; blocking in
     ``kernels/cpu/int8_gemm.cpp``.
     """
-    check_tensor("a", a, "a[M, K]", ndim=2, dtypes=(torch.int8, torch.uint8))
-    packed = _packed(a, b)
-    _check_k(a, zero_a)
+    check_tensor("a", a, "a[M, K]", ndim=2, dtypes=_A_DTYPES)
+    m, k = a.shape
+    packed = _packed(a, k, b)
+    n = packed.n
+    if k > MAX_K_UNSIGNED:
+        _check_k(a, zero_a)
     if not isinstance(out_dtype, torch.dtype):
         raise TypeError(f"out_dtype must be a torch.dtype, got {describe(out_dtype)}")
     if out_dtype not in _OUT_DTYPES:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in _OUT_DTYPES)
         raise ArgumentError(f"out_dtype must be one of {names}; got {out_dtype}")
-    check_activation(activation)
-    integer = out_dtype == torch.int32
+    if activation is not None:
+        check_activation(activation)
+    integer = out_dtype is torch.int32
     if integer and not (scale_a is None and scale_b is None and activation is None):
         raise ArgumentError(
             "scale_a, scale_b and activation do not apply to out_dtype=torch.int32, which is the "
             "exact sums; ask for out_dtype=torch.float32"
         )
     if bias is not None:
-        wanted = torch.int32 if integer else torch.float32
-        check_tensor("bias", bias, f"bias[N] for out_dtype {out_dtype}", ndim=1, dtypes=(wanted,))
-        if bias.shape[0] != packed.n or bias.device != a.device:
+        wanted = _INT32 if integer else _FLOAT32
+        check_tensor("bias", bias, "bias[N] for this out_dtype", ndim=1, dtypes=wanted)
+        if bias.shape[0] != n or bias.device != a.device:
             raise ArgumentError(
-                f"bias must have one entry a column of b[K, N], N = {packed.n}, on the device of a "
+                f"bias must have one entry a column of b[K, N], N = {n}, on the device of a "
                 f"({a.device}); got {describe(bias)}"
             )
+    if scale_a is not None:
+        scale_a = _factor("scale_a", scale_a, a, (m, 1), torch.float32)
+    if scale_b is not None:
+        scale_b = _factor("scale_b", scale_b, a, (1, n), torch.float32)
+    if zero_a is not None:
+        zero_a = _factor("zero_a", zero_a, a, (m, 1), torch.int32)
     result: Tensor = _int8_gemm(
-        a,
-        packed.data,
-        packed.n,
-        _factor("scale_a", scale_a, a, (a.shape[0], 1), torch.float32),
-        _factor("scale_b", scale_b, a, (1, packed.n), torch.float32),
-        _factor("zero_a", zero_a, a, (a.shape[0], 1), torch.int32),
-        bias,
-        activation,
-        out_dtype,
+        a, packed.data, n, scale_a, scale_b, zero_a, bias, activation, out_dtype
     )
     return result
 
 
-def _packed(a: Tensor, b: Tensor | PackedInt8) -> PackedInt8:
+def _packed(a: Tensor, k: int, b: Tensor | PackedInt8) -> PackedInt8:
     if isinstance(b, PackedInt8):
-        check_tensor("b.data", b.data, "bytes of a PackedInt8", ndim=1, dtypes=(torch.uint8,))
-        if b.data.shape[0] != _packed_bytes(b.k, b.n):
+        data, rows = b.data, b.k
+        check_tensor("b.data", data, "bytes of a PackedInt8", ndim=1, dtypes=_BYTES)
+        if data.shape[0] != packed_bytes(rows, b.n):
             raise ArgumentError(
-                f"b.data must have {_packed_bytes(b.k, b.n)} bytes for shape {b.shape}, got "
-                f"{describe(b.data)}. Make it with pack_int8"
+                f"b.data must have {packed_bytes(rows, b.n)} bytes for shape {b.shape}, got "
+                f"{describe(data)}. Make it with pack_int8"
             )
-        data, shape = b.data, str(list(b.shape))
     else:
         if not isinstance(b, Tensor):
             raise TypeError(f"b must be a torch.Tensor b[K, N] or a PackedInt8, got {describe(b)}")
         check_tensor("b", b, "b[K, N]", ndim=2, dtypes=(torch.int8,))
-        data, shape = b, str(list(b.shape))
-    rows = b.shape[0]
-    if rows != a.shape[1]:
+        data, rows = b, b.shape[0]
+    if rows != k:
         raise ArgumentError(
-            f"b must have as many rows as a has columns: a is {describe(a)}, b has shape {shape}"
+            f"b must have as many rows as a has columns: a is {describe(a)}, b has shape "
+            f"{list(b.shape)}"
         )
     if data.device != a.device:
         raise ArgumentError(
@@ -186,7 +190,7 @@ def _packed(a: Tensor, b: Tensor | PackedInt8) -> PackedInt8:
 
 def _check_k(a: Tensor, zero_a: int | Tensor | None) -> None:
     signed = a.dtype == torch.int8 and zero_a is None
-    limit = _MAX_K_SIGNED if signed else _MAX_K_UNSIGNED
+    limit = _MAX_K_SIGNED if signed else MAX_K_UNSIGNED
     if a.shape[1] > limit:
         raise ArgumentError(
             f"a is {describe(a)}: with K above {limit} the int32 sums could overflow. Split K, "
@@ -196,14 +200,14 @@ def _check_k(a: Tensor, zero_a: int | Tensor | None) -> None:
 
 def _factor(
     name: str,
-    value: float | Tensor | None,
+    value: float | Tensor,
     a: Tensor,
     full: tuple[int, int],
     dtype: torch.dtype,
-) -> Tensor | None:
+) -> Tensor:
     """A scale or zero point as [1], or as [M] or [N] (the side of ``full`` that is not 1)."""
-    if value is None:
-        return None
+    per_row = name.endswith("_a")
+    length = full[0] if per_row else full[1]
     integer = dtype == torch.int32
     if not isinstance(value, Tensor):
         if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)):
@@ -215,10 +219,10 @@ def _factor(
                 raise ArgumentError(
                     f"{name} must be a value of a's dtype, {info.min} to {info.max}; got {value}"
                 )
-        return torch.full((1,), value, dtype=dtype, device=a.device)
-    per_row = name.endswith("_a")
-    length, word = (full[0], "M") if per_row else (full[1], "N")
-    two_dim = "[M, 1]" if per_row else "[1, N]"
+        return number_tensor(value, dtype, a)
+    if value.dtype is dtype and value.shape == (length,) and value.device == a.device:
+        return value
+    word, two_dim = ("M", "[M, 1]") if per_row else ("N", "[1, N]")
     expected = f"a scalar, [1], [{word}] or {two_dim} with {word} = {length}"
     check_tensor(name, value, expected, ndim=(0, 1, 2), dtypes=(dtype,))
     fits = value.dim() == 0 or tuple(value.shape) in ((1,), (1, 1), (length,), full)
@@ -229,13 +233,33 @@ def _factor(
     return value.reshape(-1)
 
 
-def _packed_bytes(k: int, n: int) -> int:
+_numbers: dict[tuple[float, torch.dtype, torch.device], Tensor] = {}
+
+
+def number_tensor(value: float, dtype: torch.dtype, like: Tensor) -> Tensor:
+    """``value`` as [1] on the device of ``like``; in an ordinary call the same tensor each time.
+
+    Made anew it costs as much as a small product. Fake tensors and traces get their own.
+    """
+    if type(like) is not Tensor or torch.compiler.is_compiling():
+        return torch.full((1,), value, dtype=dtype, device=like.device)
+    key = (value, dtype, like.device)
+    known = _numbers.get(key)
+    if known is None:
+        with torch.inference_mode(False):
+            known = torch.full((1,), value, dtype=dtype, device=like.device)
+        if type(known) is Tensor and len(_numbers) < 1024:
+            _numbers[key] = known
+    return known
+
+
+def packed_bytes(k: int, n: int) -> int:
     panels, quads = (n + 15) // 16, (k + 3) // 4
     return panels * (quads * 64 + 64)
 
 
 def _fake_pack_int8(b: Tensor) -> Tensor:
-    return b.new_empty(_packed_bytes(b.shape[0], b.shape[1]), dtype=torch.uint8)
+    return b.new_empty(packed_bytes(b.shape[0], b.shape[1]), dtype=torch.uint8)
 
 
 def _fake_int8_gemm(

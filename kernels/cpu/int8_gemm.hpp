@@ -28,23 +28,34 @@ struct PackInt8Args {
   int num_threads;
 };
 
+// From the exact sums (a - zero_a) @ b to the output. int32 outputs are the sums plus an int32 bias, and use nothing
+// else here. The others are activation(sums * scale_a * scale_b + bias + residual), and int8 and uint8 outputs
+// round(that * out_inverse) + out_zero, half to even, saturated. Null pointers stand for 1, 1, 0, 0 and 0.
+struct Int8Finish {
+  const float* scale_a;  // [m] if scale_a_per_row, else [1]
+  bool scale_a_per_row;
+  const float* scale_b;  // [groups * n] if scale_b_per_column, else [1]
+  bool scale_b_per_column;
+  const std::int32_t* zero_a;  // [m] if zero_a_per_row, else [1]
+  bool zero_a_per_row;
+  const void* bias;      // [groups * n]: int32 if the output is int32, else float32
+  const void* residual;  // as the output; an int8 or uint8 r stands for (r - residual_zero) * residual_scale
+  float residual_scale;
+  std::int32_t residual_zero;
+  Activation activation;
+  float out_inverse;  // one over the scale of an int8 or uint8 output
+  std::int32_t out_zero;
+  void* out;        // [m, groups * n] contiguous
+  DType out_dtype;  // i32, f32, bf16, f16, i8 or u8
+};
+
 struct Int8GemmArgs {
   const void* a;  // [m, k] of int8 or uint8, rows a_stride apart, each row contiguous
   DType a_dtype;  // i8 or u8
   std::int64_t m, k, n;
   std::int64_t a_stride;       // in elements
   const std::uint8_t* packed;  // b as pack_int8 writes it
-  // The result is activation((a - zero_a) @ b * scale_a * scale_b + bias); null stands for 1, 1, 0 and 0.
-  const float* scale_a;  // [m] if scale_a_per_row, else [1]
-  bool scale_a_per_row;
-  const float* scale_b;  // [n] if scale_b_per_column, else [1]
-  bool scale_b_per_column;
-  const std::int32_t* zero_a;  // [m] if zero_a_per_row, else [1]
-  bool zero_a_per_row;
-  const void* bias;       // [n]: int32 if the output is int32, else float32
-  Activation activation;  // none if the output is int32
-  void* out;              // [m, n] contiguous
-  DType out_dtype;        // i32 (scales unused), f32, bf16, f16, or i8 (rounded half to even, saturated)
+  Int8Finish finish;
   int num_threads;
 };
 

@@ -1,15 +1,13 @@
 // Packs b[K, N] for int8_gemm (layout in int8_gemm.hpp): panels of 16 columns in quads of 4 k, column sums last.
 // A pass over memory: rows are interleaved 16 columns by 4 k in registers; a transposed b (the usual linear
 // weight, seen as weight.t()) has its quads contiguous already, and they are copied as 32-bit words.
-#include "buffer.hpp"
 #include "int8_gemm.hpp"
-#include "simd.hpp"
+#include "int8_interleave.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
 
-typedef std::int8_t Bytes __attribute__((vector_size(16)));
 typedef std::int16_t Shorts __attribute__((vector_size(32)));
 typedef std::int32_t Sums __attribute__((vector_size(64)));
 
@@ -19,26 +17,7 @@ CVPERF_INLINE Bytes load_bytes(const std::int8_t* p) {
   return v;
 }
 
-CVPERF_INLINE Bytes low_pairs(Bytes a, Bytes b) {
-  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-}
-CVPERF_INLINE Bytes high_pairs(Bytes a, Bytes b) {
-  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-}
-CVPERF_INLINE Bytes low_words(Bytes a, Bytes b) {
-  return __builtin_shufflevector(a, b, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
-}
-CVPERF_INLINE Bytes high_words(Bytes a, Bytes b) {
-  return __builtin_shufflevector(a, b, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31);
-}
-
-// 4 rows of 16 columns to 16 quads; adds the rows to the column sums.
-CVPERF_INLINE void interleave(const Bytes (&rows)[4], std::int8_t* out, Sums& sums) {
-  const Bytes low01 = low_pairs(rows[0], rows[1]), low23 = low_pairs(rows[2], rows[3]);
-  const Bytes high01 = high_pairs(rows[0], rows[1]), high23 = high_pairs(rows[2], rows[3]);
-  const Bytes quads[4] = {low_words(low01, low23), high_words(low01, low23), low_words(high01, high23),
-                          high_words(high01, high23)};
-  __builtin_memcpy(out, quads, sizeof quads);
+CVPERF_INLINE void add_rows(const Bytes (&rows)[4], Sums& sums) {
   const Shorts sum = __builtin_convertvector(rows[0], Shorts) + __builtin_convertvector(rows[1], Shorts) +
                      __builtin_convertvector(rows[2], Shorts) + __builtin_convertvector(rows[3], Shorts);
   sums += __builtin_convertvector(sum, Sums);
@@ -57,7 +36,10 @@ void pack_rows(const PackInt8Args& args, std::int64_t n0, std::int8_t* out, Sums
       else
         __builtin_memcpy(&rows[i], from, width);
     }
-    interleave(rows, out, sums);
+    Bytes quads[4];
+    interleave(rows, quads);
+    __builtin_memcpy(out, quads, sizeof quads);
+    add_rows(rows, sums);
   }
 }
 

@@ -25,6 +25,7 @@ from cvperf.bench.problems.conv2d import (
     InputGradShape,
     WeightGradShape,
 )
+from cvperf.bench.problems.conv2d_int8 import Conv2dInt8Shape
 from cvperf.bench.problems.int8_gemm import Int8GemmShape
 from cvperf.bench.problems.model import ModelShape
 from cvperf.bench.problems.nms import ARRANGEMENTS, NmsShape
@@ -68,7 +69,15 @@ def _detection() -> Iterator[Shape]:
     yield RoiAlignShape(**ROIS, dtype="bfloat16")
 
 
-SHAPES = [*_convolutions(), *_detection(), GEMM, replace(GEMM, fused=True)]
+def _quantised() -> Iterator[Shape]:
+    yield from (GEMM, replace(GEMM, fused=True))
+    layer = {"name": "3x3", "n": 2, "c": 8, "h": 9, "w": 11, "o": 16, "kernel": (3, 3)}
+    for activation in (None, "relu", "silu"):
+        yield Conv2dInt8Shape(**layer, padding=(1, 1), activation=activation)
+    yield Conv2dInt8Shape(**(layer | {"o": 8}), groups=8, stride=(2, 2), bias=False)
+
+
+SHAPES = [*_convolutions(), *_detection(), *_quantised()]
 
 
 def _label(value: Any) -> str:
@@ -109,6 +118,8 @@ def test_a_peer_agrees_with_the_reference_or_says_why_not(peer: Peer, shape: Sha
 def _refuses(peer: Peer, shape: Shape) -> bool:
     """What the installed versions do not offer; all else must be right."""
     half = shape.dtype in ("bfloat16", "float16")
+    if shape.op == "conv2d_int8":
+        return peer.name != "cvperf" and getattr(shape, "activation", None) == "silu"
     if shape.op == "int8_gemm":
         unfused = not getattr(shape, "fused", False)
         return peer.name == "openvino" or (unfused and peer.name in ("torchao", "torch.compile"))

@@ -217,3 +217,43 @@ def test_int8_gemm(isa, seed, m, k, n, unsigned, packed, a_layout, b_layout) -> 
     found = ops.int8_gemm(a, right, **finish, out_dtype=torch.float32)
     shifted = (expected - 3 * b.to(torch.int64).sum(0)).double()
     assert_close(found, (shifted * 0.5 * scale.double() + bias.double()).relu(), torch.float32)
+
+
+@random_calls
+@given(isas, st.data())
+def test_conv2d_int8(isa, data) -> None:
+    _C.select_isa(isa)
+    draw = data.draw
+    groups = draw(st.sampled_from([1, 1, 2, 3, 19]))
+    per_group, outputs = draw(st.integers(1, 18)), draw(st.integers(1, 18))
+    if groups > 3:
+        per_group, outputs = 1, draw(st.integers(1, 2))
+    pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    geometry = (draw(pairs), draw(st.tuples(st.integers(0, 4), st.integers(0, 4))), draw(pairs))
+    size = [
+        max(d * (k - 1) + 1 - 2 * p, 1) + draw(st.integers(0, 12))
+        for k, p, d in zip(kernel, *geometry[1:], strict=True)
+    ]
+    torch.manual_seed(draw(seeds))
+    image = torch.randint(0, 256, (draw(st.integers(0, 2)), groups * per_group, *size))
+    image = image.to(torch.uint8)
+    image = laid_out(image if draw(st.booleans()) else image.view(torch.int8), draw(layouts))
+    weight = torch.randint(-128, 128, (groups * outputs, per_group, *kernel)).to(torch.int8)
+    weight = laid_out(weight, draw(layouts))
+    packed = ops.pack_conv2d_int8(weight, groups)
+    stride, padding, dilation = geometry
+    window = {"stride": stride, "padding": padding, "dilation": dilation, "zero_point_input": 3}
+    found = ops.conv2d_int8(image, packed, **window, out_dtype=torch.int32)
+    sums = torch.nn.functional.conv2d(image.double() - 3, weight.double(), None, *geometry, groups)
+    assert torch.equal(found, sums.int())
+    scale, bias = torch.rand(groups * outputs) + 0.1, torch.randn(groups * outputs)
+    activation = draw(st.sampled_from([None, *ACTIVATIONS]))
+    finish = {"scale_weight": scale, "bias": bias, "activation": activation}
+    expected = sums * scale.double().reshape(-1, 1, 1) + bias.double().reshape(-1, 1, 1)
+    expected = reference.activate(activation, expected)
+    assert_close(ops.conv2d_int8(image, packed, **window, **finish), expected, torch.float32)
+    rounded = ops.conv2d_int8(image, packed, **window, **finish, scale_output=64.0)
+    limits = torch.iinfo(image.dtype)
+    exact = (expected / 64).clamp(limits.min, limits.max)
+    assert not rounded.numel() or (rounded.double() - exact).abs().max() <= 0.51

@@ -39,30 +39,44 @@ def int8_gemm(
     out_dtype: torch.dtype,
 ) -> Tensor:
     m, k = a.shape
-    if k > 1 and a.stride(1) != 1:
-        a = a.contiguous()
-    out = torch.empty((m, n), dtype=out_dtype)
-    # Kept until the kernel returns: their pointers are what it gets.
+    if a.is_contiguous():
+        a_stride = k
+    else:
+        if k > 1 and a.stride(1) != 1:
+            a = a.contiguous()
+        a_stride = a.stride(0)
+    out = torch.empty(m, n, dtype=out_dtype)
+    # Vectors are kept until the kernel returns: their pointers are what it gets.
     b_packed = b_packed.contiguous()
-    scale_a, scale_b, zero_a, bias = (
-        None if vector is None else vector.contiguous()
-        for vector in (scale_a, scale_b, zero_a, bias)
-    )
+    scale_a_ptr = scale_b_ptr = zero_a_ptr = bias_ptr = 0
+    scale_a_per_row = scale_b_per_column = zero_a_per_row = False
+    if scale_a is not None:
+        scale_a = scale_a.contiguous()
+        scale_a_ptr, scale_a_per_row = scale_a.data_ptr(), scale_a.numel() > 1
+    if scale_b is not None:
+        scale_b = scale_b.contiguous()
+        scale_b_ptr, scale_b_per_column = scale_b.data_ptr(), scale_b.numel() > 1
+    if zero_a is not None:
+        zero_a = zero_a.contiguous()
+        zero_a_ptr, zero_a_per_row = zero_a.data_ptr(), zero_a.numel() > 1
+    if bias is not None:
+        bias = bias.contiguous()
+        bias_ptr = bias.data_ptr()
     _C.int8_gemm(
         a.data_ptr(),
         DTYPES[a.dtype],
         m,
         k,
         n,
-        a.stride(0),
+        a_stride,
         b_packed.data_ptr(),
-        0 if scale_a is None else scale_a.data_ptr(),
-        scale_a is not None and scale_a.numel() > 1,
-        0 if scale_b is None else scale_b.data_ptr(),
-        scale_b is not None and scale_b.numel() > 1,
-        0 if zero_a is None else zero_a.data_ptr(),
-        zero_a is not None and zero_a.numel() > 1,
-        0 if bias is None else bias.data_ptr(),
+        scale_a_ptr,
+        scale_a_per_row,
+        scale_b_ptr,
+        scale_b_per_column,
+        zero_a_ptr,
+        zero_a_per_row,
+        bias_ptr,
         getattr(_C.Activation, activation or "none"),
         out.data_ptr(),
         DTYPES[out_dtype],

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cvperf.bench.contender import Unsupported
 from cvperf.bench.problems.conv2d import Convolution
+from cvperf.bench.problems.conv2d_int8 import Conv2dInt8
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
 from cvperf.bench.problems.nms import Nms
@@ -126,6 +127,42 @@ def int8_gemm(problem: Int8Gemm) -> OnnxModel:
     return _model([product, *steps], {"a": p.a}, constants, (torch.float32, 2))
 
 
+def conv2d_int8(problem: Conv2dInt8) -> OnnxModel:
+    """``image`` uint8 [N, C, H, W] -> ``answer`` uint8 [N, O, OH, OW]; ReLU is the saturation at 0.
+
+    Raises:
+        Unsupported: the activation is none that saturation makes.
+    """
+    from onnx import helper
+
+    p = problem
+    if p.shape.activation not in (None, "relu"):
+        raise Unsupported(f"QLinearConv has no {p.shape.activation}")
+    pads = list(p.shape.padding) * 2
+    constants = {
+        "image_scale": torch.tensor(p.scale_image),
+        "image_zero": torch.tensor(p.zero_point, dtype=torch.uint8),
+        "weight": p.weight,
+        "weight_scale": p.scale_weight,
+        "weight_zero": torch.zeros(p.shape.o, dtype=torch.int8),
+        "scale": torch.tensor(p.scale_output),
+        "zero": torch.tensor(p.zero_output, dtype=torch.uint8),
+    }
+    if p.integer_bias is not None:
+        constants["bias"] = p.integer_bias
+    node = helper.make_node(
+        "QLinearConv",
+        ["image", *constants],
+        ["answer"],
+        kernel_shape=list(p.shape.kernel),
+        strides=list(p.shape.stride),
+        pads=pads,
+        dilations=list(p.shape.dilation),
+        group=p.shape.groups,
+    )
+    return _model([node], {"image": p.image}, constants, (torch.uint8, 4))
+
+
 def network(problem: Model) -> OnnxModel:
     """The network as torch exports it, batch norm folded; its inputs are ``input_0``, ...
 
@@ -206,5 +243,6 @@ def _element(dtype: torch.dtype) -> int:
         torch.int64: TensorProto.INT64,
         torch.int32: TensorProto.INT32,
         torch.int8: TensorProto.INT8,
+        torch.uint8: TensorProto.UINT8,
     }
     return int(numbers[dtype])

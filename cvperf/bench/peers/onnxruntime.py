@@ -11,6 +11,7 @@ from cvperf.bench.contender import Contender
 from cvperf.bench.peers import onnx_model
 from cvperf.bench.peers.base import Peer
 from cvperf.bench.problems.conv2d import Convolution
+from cvperf.bench.problems.conv2d_int8 import Conv2dInt8
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
 from cvperf.bench.problems.nms import Nms
@@ -35,6 +36,13 @@ def nms(problem: Nms) -> Contender:
 
 def int8_gemm(problem: Int8Gemm) -> Contender:
     return _contender(onnx_model.int8_gemm(problem), layout=None, note="b packed before the clock")
+
+
+def conv2d_int8(problem: Conv2dInt8) -> Contender:
+    return _contender(
+        onnx_model.conv2d_int8(problem),
+        note="weight packed before the clock; the image is NCHW, as its operator wants it",
+    )
 
 
 def model(problem: Model) -> Contender:
@@ -88,6 +96,7 @@ PEER = Peer(
         "roi_align": roi_align,
         "nms": nms,
         "int8_gemm": int8_gemm,
+        "conv2d_int8": conv2d_int8,
         "model": model,
     },
 )

@@ -16,6 +16,7 @@ from cvperf.bench.contender import Contender
 from cvperf.bench.peers.base import Peer
 from cvperf.bench.peers.torch import inference
 from cvperf.bench.problems.conv2d import Convolution, InputGrad, WeightGrad
+from cvperf.bench.problems.conv2d_int8 import Conv2dInt8
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
 from cvperf.bench.problems.nms import Nms
@@ -94,6 +95,23 @@ def int8_gemm(problem: Int8Gemm) -> Contender:
     )
 
 
+def conv2d_int8(problem: Conv2dInt8) -> Contender:
+    p = problem
+    packed = ops.pack_conv2d_int8(p.weight, p.shape.groups)
+    keywords: dict[str, Any] = {
+        "scale_input": p.scale_image, "zero_point_input": p.zero_point,
+        "scale_weight": p.scale_weight, "bias": p.bias,
+        "stride": p.shape.stride, "padding": p.shape.padding, "dilation": p.shape.dilation,
+        "activation": p.shape.activation,
+        "scale_output": p.scale_output, "zero_point_output": p.zero_output,
+    }  # fmt: skip
+    return Contender(
+        lambda: ops.conv2d_int8(p.image, packed, **keywords),
+        context=inference,
+        note="weight packed before the clock",
+    )
+
+
 def model(problem: Model) -> Contender:
     p = problem
     return Contender(lambda: p.module(*p.inputs), context=drop_in, note="in cvperf.use()")
@@ -114,7 +132,7 @@ def pipeline(problem: Pipeline) -> Contender:
 def _makers() -> dict[str, Any]:
     makers = (
         *(conv2d, conv2d_input_grad, conv2d_weight_grad),
-        *(roi_align, roi_align_backward, nms, int8_gemm),
+        *(roi_align, roi_align_backward, nms, int8_gemm, conv2d_int8),
         *(model, training, pipeline),
     )
     return {maker.__name__: maker for maker in makers}

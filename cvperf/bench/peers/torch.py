@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from cvperf.bench.contender import Contender, Unsupported
 from cvperf.bench.peers.base import Peer
 from cvperf.bench.problems.conv2d import Convolution, InputGrad, WeightGrad
+from cvperf.bench.problems.conv2d_int8 import Conv2dInt8
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
 from cvperf.bench.problems.pipeline import Pipeline
@@ -91,6 +93,31 @@ def int_mm(problem: Int8Gemm) -> Contender:
     )
 
 
+def conv2d_int8(problem: Conv2dInt8) -> Contender:
+    """``torch.ops.quantized.conv2d``: FBGEMM or oneDNN, as torch's "x86" engine picks."""
+    p, quantized = problem, torch.ops.quantized
+    if p.image.is_cuda:
+        raise Unsupported("torch's quantized convolution runs on the CPU")
+    if p.shape.activation not in (None, "relu"):
+        raise Unsupported(f"torch.ops.quantized has no conv2d with {p.shape.activation} fused")
+    zeros = torch.zeros(p.shape.o, dtype=torch.long)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # quantised tensors are to leave torch
+        image = torch._make_per_tensor_quantized_tensor(p.image, p.scale_image, p.zero_point)
+        weight = torch._make_per_channel_quantized_tensor(
+            p.weight, p.scale_weight.double(), zeros, 0
+        )
+    geometry = (p.shape.stride, p.shape.padding, p.shape.dilation, p.shape.groups)
+    packed = quantized.conv2d_prepack(weight, p.bias, *geometry)
+    run = quantized.conv2d if p.shape.activation is None else quantized.conv2d_relu
+    return Contender(
+        lambda: run(image, packed, p.scale_output, p.zero_output),
+        lambda answer: answer.int_repr(),
+        context=inference,
+        note="weight packed before the clock",
+    )
+
+
 def model(problem: Model) -> Contender:
     p = problem
     return Contender(lambda: p.module(*p.inputs), context=inference)
@@ -113,6 +140,7 @@ PEER = Peer(
         "conv2d_input_grad": partial(gradient, which=0),
         "conv2d_weight_grad": partial(gradient, which=1),
         "int8_gemm": int8_gemm,
+        "conv2d_int8": conv2d_int8,
         "model": model,
         "training": training,
         "pipeline": pipeline,

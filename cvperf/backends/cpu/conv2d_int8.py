@@ -1,0 +1,93 @@
+"""INT8 convolution on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cvperf import _C
+from cvperf.backends.cpu.dtypes import DTYPES
+from cvperf.backends.registry import register
+
+
+@register("pack_conv2d_int8", "cpu", "cpu", (torch.int8,))
+def pack_conv2d_int8(weight: Tensor, groups: int) -> Tensor:
+    filters, channels, height, width = weight.shape
+    if groups > 1 and channels == 1 and filters == groups:  # depthwise: quads of kernel rows
+        rows = torch.nn.functional.pad(weight, (0, 0, 0, -height % 4))
+        matrices = rows.permute(1, 0, 3, 2).contiguous()
+        k, n = width * rows.shape[2], filters
+    else:
+        matrices = weight.permute(0, 2, 3, 1).contiguous()
+        k, n = height * width * channels, filters // groups
+    size, count = _C.packed_int8_bytes(k, n), filters // n if n else 0
+    packed = torch.empty(size * count, dtype=torch.uint8)
+    for group in range(count):
+        source = matrices.data_ptr() + group * n * k
+        target = packed.data_ptr() + group * size
+        _C.pack_int8(source, k, n, 1, k, target, torch.get_num_threads())
+    return packed
+
+
+@register("conv2d_int8", "cpu", "cpu", (torch.int8, torch.uint8))
+def conv2d_int8(
+    image: Tensor,
+    packed: Tensor,
+    weight_size: Sequence[int],
+    groups: int,
+    scale_input: float,
+    scale_weight: Tensor | None,
+    zero_point_input: int,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    activation: str | None,
+    residual: Tensor | None,
+    scale_residual: float,
+    zero_point_residual: int,
+    scale_output: float,
+    zero_point_output: int,
+    out_dtype: torch.dtype,
+) -> Tensor:
+    format = torch.channels_last
+    image = image.contiguous(memory_format=format)
+    sides = [
+        (image.shape[2 + i] + 2 * padding[i] - dilation[i] * (weight_size[2 + i] - 1) - 1)
+        // stride[i]
+        + 1
+        for i in (0, 1)
+    ]
+    output = torch.empty(
+        (image.shape[0], weight_size[0], *sides), dtype=out_dtype, memory_format=format
+    )
+    # Kept until the kernel returns: their pointers are what it gets.
+    packed = packed.contiguous()
+    scale_weight = None if scale_weight is None else scale_weight.contiguous()
+    bias = None if bias is None else bias.contiguous()
+    residual = None if residual is None else residual.contiguous(memory_format=format)
+    _C.conv2d_int8(
+        image.data_ptr(),
+        DTYPES[image.dtype],
+        packed.data_ptr(),
+        (*image.shape, *output.shape[1:]),
+        (*weight_size[2:], *stride, *padding, *dilation),
+        groups,
+        scale_input,
+        zero_point_input,
+        0 if scale_weight is None else scale_weight.data_ptr(),
+        scale_weight is not None and scale_weight.numel() > 1,
+        0 if bias is None else bias.data_ptr(),
+        getattr(_C.Activation, activation or "none"),
+        0 if residual is None else residual.data_ptr(),
+        scale_residual,
+        zero_point_residual,
+        1.0 / scale_output,
+        zero_point_output,
+        output.data_ptr(),
+        DTYPES[out_dtype],
+        torch.get_num_threads(),
+    )
+    return output

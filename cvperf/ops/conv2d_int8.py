@@ -1,0 +1,406 @@
+"""INT8 convolution with exact int32 sums and a fused, requantising epilogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+
+from cvperf.errors import ArgumentError, check_tensor, describe
+from cvperf.ops._activation import check_activation
+from cvperf.ops._convolution import as_pair, check_fit, output_shape
+from cvperf.ops._library import define
+from cvperf.ops.int8_gemm import MAX_K_UNSIGNED, number_tensor, packed_bytes
+
+_QUANTISED = (torch.int8, torch.uint8)
+_OUT_DTYPES = (*_QUANTISED, torch.int32, torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedConv2dInt8:
+    """A weight as :func:`conv2d_int8` reads it; made by :func:`pack_conv2d_int8`.
+
+    The layout is the same on every processor. It works with ``torch.save``, ``torch.compile`` and
+    ``torch.export`` (it is a pytree whose only leaf is ``data``).
+
+    Attributes:
+        data: uint8 [B], about as many bytes as the weight has.
+        shape: (O, C / groups, kh, kw) of the weight.
+        groups: the groups that it was packed for.
+    """
+
+    data: Tensor = field(repr=False)
+    shape: tuple[int, int, int, int]
+    groups: int
+
+
+_pytree.register_pytree_node(
+    PackedConv2dInt8,
+    lambda packed: ([packed.data], (packed.shape, packed.groups)),
+    lambda leaves, context: PackedConv2dInt8(*leaves, *context),
+    serialized_type_name="cvperf.ops.conv2d_int8.PackedConv2dInt8",
+    to_dumpable_context=lambda context: [list(context[0]), context[1]],
+    from_dumpable_context=lambda context: (tuple(context[0]), context[1]),
+)
+torch.serialization.add_safe_globals([PackedConv2dInt8])  # torch.load(weights_only=True) takes it
+
+
+def pack_conv2d_int8(weight: Tensor, groups: int = 1) -> PackedConv2dInt8:
+    """Pack a weight once, for many calls of :func:`conv2d_int8`.
+
+    Args:
+        weight: int8 [O, C / groups, kh, kw], any strides.
+        groups: blocks that the channels are split into.
+
+    Returns:
+        PackedConv2dInt8.
+
+    Raises:
+        ArgumentError: ``weight`` is not int8 [O, C / groups, kh, kw], is empty, or does not split
+            into the groups.
+        TypeError: an argument is of the wrong type.
+
+    Complexity: two passes over ``weight``.
+    """
+    check_tensor("weight", weight, "weight[O, C/groups, kh, kw]", ndim=4, dtypes=(torch.int8,))
+    if isinstance(groups, bool) or not isinstance(groups, int):
+        raise TypeError(f"groups must be an int, got {describe(groups)}")
+    if min(weight.shape) < 1:
+        raise ArgumentError(f"weight must have no empty dimension, got {describe(weight)}")
+    if groups < 1 or weight.shape[0] % groups:
+        raise ArgumentError(
+            f"groups must be at least 1 and divide the filters: groups is {groups}, "
+            f"weight is {describe(weight)}"
+        )
+    shape = (weight.shape[0], weight.shape[1], weight.shape[2], weight.shape[3])
+    return PackedConv2dInt8(_pack_conv2d_int8(weight, groups), shape, groups)
+
+
+def conv2d_int8(
+    input: Tensor,
+    weight: Tensor | PackedConv2dInt8,
+    *,
+    scale_input: float = 1.0,
+    scale_weight: float | Tensor | None = None,
+    zero_point_input: int = 0,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int | None = None,
+    activation: str | None = None,
+    residual: Tensor | None = None,
+    scale_residual: float | None = None,
+    zero_point_residual: int | None = None,
+    scale_output: float | None = None,
+    zero_point_output: int = 0,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """2-D convolution of 8-bit integers, summed exactly in int32 and finished in the same pass.
+
+    ``y = activation(sums * scale_input * scale_weight + bias + residual)``, where ``sums`` is the
+    exact convolution of ``input - zero_point_input`` with ``weight`` and what follows it is
+    float32. Padding adds nothing to the sums: it stands for zero, not for the number 0. By
+    ``out_dtype``:
+
+    - int8, uint8: ``round(y / scale_output) + zero_point_output``, half to even (times the float32
+      inverse of the scale, as torch quantises), saturated.
+    - float32, bfloat16, float16: ``y``.
+    - int32: the sums plus an int32 ``bias``. No scales, activation or residual apply.
+
+    Args:
+        input: int8 or uint8 [N, C, H, W]. Channels-last is read in place; other layouts are copied.
+        weight: int8 [O, C / groups, kh, kw], or what :func:`pack_conv2d_int8` made of it (saves the
+            packing in each call).
+        scale_input: what one step of ``input`` stands for.
+        scale_weight: the same of ``weight``: a number or float32 [1], or float32 [O]; None for 1.
+        zero_point_input: the value of ``input`` that stands for zero; one that its dtype can hold.
+        bias: float32 [O] in units of ``y``; int32 [O] with int32 out.
+        stride: output step in pixels, one int or (vertical, horizontal).
+        padding: on each side in pixels, one int or (vertical, horizontal).
+        dilation: pixels between the taps of the kernel, one int or (vertical, horizontal).
+        groups: blocks that the channels are split into, 1 if not given; a packed weight knows.
+        activation: None, ``"relu"``, ``"relu6"``, ``"silu"``, ``"hardswish"``, ``"sigmoid"`` or
+            ``"leaky_relu"`` (slope 0.01).
+        residual: shape and dtype of the output; added before the activation.
+        scale_residual: what a step of an int8 or uint8 ``residual`` stands for; as the output's if
+            not given.
+        zero_point_residual: its zero point; as the output's if not given.
+        scale_output: what a step of the output stands for; with int8 or uint8 out only.
+        zero_point_output: the value of the output that stands for zero.
+        out_dtype: int8, uint8, int32, float32, bfloat16 or float16; if not given, ``input``'s with
+            a ``scale_output`` and float32 without one.
+
+    Returns:
+        ``out_dtype`` [N, O, OH, OW], channels-last. It has no gradient.
+
+    Raises:
+        ArgumentError: shapes, dtypes, devices or the combination do not fit, or C / groups * kh *
+            kw is above 65,793, where int32 could overflow.
+        TypeError: an argument is of the wrong Python type.
+
+    Complexity: N * O * OH * OW * C / groups * kh * kw multiplications. The result does not depend
+    on the number of threads.
+
+    Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference", CVPR 2018; blocking in ``kernels/cpu/int8_product.cpp``.
+    """
+    check_tensor("input", input, "input[N, C, H, W]", ndim=4, dtypes=_QUANTISED)
+    packed = _packed(input, weight, groups)
+    steps, dilations = as_pair("stride", stride, 1), as_pair("dilation", dilation, 1)
+    pads = as_pair("padding", padding, 0)
+    check_activation(activation)
+    dtype = _out_dtype(input, scale_output, out_dtype)
+    sized = cast(Tensor, packed)  # only its shape is asked
+    check_fit(input, sized, None, steps, pads, dilations, packed.groups)
+    _check_int32(dtype, scale_input, scale_weight, activation, residual)
+    _check_bias(bias, dtype, packed, input)
+    _check_zero_point("zero_point_input", zero_point_input, input.dtype)
+    out_scale, out_zero = _output_scale(scale_output, zero_point_output, dtype)
+    if residual is not None:
+        _check_residual(residual, output_shape(input, sized, steps, pads, dilations), dtype, input)
+    residual_scale, residual_zero = _residual_scale(
+        residual, scale_residual, zero_point_residual, dtype, (out_scale, out_zero)
+    )
+    result: Tensor = _conv2d_int8(
+        input,
+        packed.data,
+        packed.shape,
+        packed.groups,
+        _scale("scale_input", scale_input),
+        _scale_weight(scale_weight, packed, input),
+        zero_point_input,
+        bias,
+        steps,
+        pads,
+        dilations,
+        activation,
+        residual,
+        residual_scale,
+        residual_zero,
+        out_scale,
+        out_zero,
+        dtype,
+    )
+    return result
+
+
+# --- checks ---------------------------------------------------------------------------------------
+
+
+def _packed(
+    input: Tensor, weight: Tensor | PackedConv2dInt8, groups: int | None
+) -> PackedConv2dInt8:
+    if not isinstance(weight, PackedConv2dInt8):
+        if not isinstance(weight, Tensor):
+            raise TypeError(
+                "weight must be a torch.Tensor weight[O, C/groups, kh, kw] or a PackedConv2dInt8, "
+                f"got {describe(weight)}"
+            )
+        weight = pack_conv2d_int8(weight, 1 if groups is None else groups)
+    elif groups is not None and groups != weight.groups:
+        raise ArgumentError(
+            f"weight was packed for {weight.groups} groups, but groups is {describe(groups)}. "
+            "Leave groups out, or pack the weight for them"
+        )
+    check_tensor("weight.data", weight.data, "bytes", ndim=1, dtypes=(torch.uint8,))
+    expected = _bytes(weight.shape, weight.groups)
+    if weight.data.shape[0] != expected:
+        raise ArgumentError(
+            f"weight.data must have {expected} bytes for shape {weight.shape} in {weight.groups} "
+            f"groups, got {describe(weight.data)}. Make it with pack_conv2d_int8"
+        )
+    if weight.data.device != input.device:
+        raise ArgumentError(
+            f"input and weight must be on the same device: input is {describe(input)}, weight is "
+            f"on {weight.data.device}. Move one with .to()"
+        )
+    terms = weight.shape[1] * weight.shape[2] * weight.shape[3]
+    if terms > MAX_K_UNSIGNED:
+        raise ArgumentError(
+            f"weight has {terms} numbers a filter: above {MAX_K_UNSIGNED} the int32 sums could "
+            "overflow. Split the channels, and add the results of the parts in float32"
+        )
+    return weight
+
+
+def _out_dtype(
+    input: Tensor, scale_output: float | None, out_dtype: torch.dtype | None
+) -> torch.dtype:
+    if out_dtype is None:
+        return torch.float32 if scale_output is None else input.dtype
+    if not isinstance(out_dtype, torch.dtype):
+        raise TypeError(f"out_dtype must be a torch.dtype or None, got {describe(out_dtype)}")
+    if out_dtype not in _OUT_DTYPES:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in _OUT_DTYPES)
+        raise ArgumentError(f"out_dtype must be one of {names}; got {out_dtype}")
+    return out_dtype
+
+
+def _check_int32(
+    dtype: torch.dtype,
+    scale_input: float,
+    scale_weight: float | Tensor | None,
+    activation: str | None,
+    residual: Tensor | None,
+) -> None:
+    """Refuse what int32 outputs, the exact sums, have no use for."""
+    unused = (scale_weight, activation, residual)
+    if dtype == torch.int32 and (scale_input != 1.0 or any(each is not None for each in unused)):
+        raise ArgumentError(
+            "scale_input, scale_weight, activation and residual do not apply to "
+            "out_dtype=torch.int32, which is the exact sums; ask for out_dtype=torch.float32"
+        )
+
+
+def _check_bias(
+    bias: Tensor | None, dtype: torch.dtype, packed: PackedConv2dInt8, input: Tensor
+) -> None:
+    if bias is None:
+        return
+    wanted = torch.int32 if dtype == torch.int32 else torch.float32
+    check_tensor("bias", bias, f"bias[O] for out_dtype {dtype}", ndim=1, dtypes=(wanted,))
+    if bias.shape[0] != packed.shape[0] or bias.device != input.device:
+        raise ArgumentError(
+            f"bias must have one number a filter, O = {packed.shape[0]}, on the device of input "
+            f"({input.device}); got {describe(bias)}"
+        )
+
+
+def _check_residual(
+    residual: Tensor, shape: tuple[int, int, int, int], dtype: torch.dtype, input: Tensor
+) -> None:
+    check_tensor("residual", residual, "residual, as the output", ndim=4, dtypes=(dtype,))
+    if tuple(residual.shape) != shape or residual.device != input.device:
+        raise ArgumentError(
+            f"residual must have the output's shape {list(shape)}, on the device of input "
+            f"({input.device}); got {describe(residual)}"
+        )
+
+
+def _check_zero_point(name: str, value: object, dtype: torch.dtype) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {describe(value)}")
+    info = torch.iinfo(dtype)
+    if not info.min <= value <= info.max:
+        raise ArgumentError(
+            f"{name} must be a value of {dtype}, {info.min} to {info.max}; got {value}"
+        )
+
+
+def _scale(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {describe(value)}")
+    if not 0 < value < float("inf"):
+        raise ArgumentError(f"{name} must be positive and finite, got {value}")
+    return float(value)
+
+
+def _scale_weight(
+    value: float | Tensor | None, packed: PackedConv2dInt8, input: Tensor
+) -> Tensor | None:
+    if value is None:
+        return None
+    if not isinstance(value, Tensor):
+        return number_tensor(_scale("scale_weight", value), torch.float32, input)
+    filters = packed.shape[0]
+    expected = f"a number, float32 [1] or [O] with O = {filters}"
+    check_tensor("scale_weight", value, expected, ndim=(0, 1), dtypes=(torch.float32,))
+    if value.numel() not in (1, filters) or value.device != input.device:
+        raise ArgumentError(
+            f"scale_weight must be {expected}, on the device of input ({input.device}); got "
+            f"{describe(value)}"
+        )
+    return value.reshape(-1)
+
+
+def _output_scale(scale: float | None, zero_point: int, dtype: torch.dtype) -> tuple[float, int]:
+    if dtype in _QUANTISED:
+        _check_zero_point("zero_point_output", zero_point, dtype)
+        return (1.0 if scale is None else _scale("scale_output", scale)), zero_point
+    if scale is not None or zero_point != 0:
+        raise ArgumentError(
+            f"scale_output and zero_point_output do not apply to out_dtype={dtype}; "
+            "ask for out_dtype=torch.int8 or torch.uint8"
+        )
+    return 1.0, 0
+
+
+def _residual_scale(
+    residual: Tensor | None,
+    scale: float | None,
+    zero_point: int | None,
+    dtype: torch.dtype,
+    output: tuple[float, int],
+) -> tuple[float, int]:
+    if residual is None or dtype not in _QUANTISED:
+        if scale is not None or zero_point is not None:
+            raise ArgumentError(
+                "scale_residual and zero_point_residual need an int8 or uint8 residual; it is "
+                f"{describe(residual)}"
+            )
+        return 1.0, 0
+    if zero_point is not None:
+        _check_zero_point("zero_point_residual", zero_point, dtype)
+    return (
+        output[0] if scale is None else _scale("scale_residual", scale),
+        output[1] if zero_point is None else zero_point,
+    )
+
+
+# --- schemas --------------------------------------------------------------------------------------
+
+
+def _bytes(shape: Sequence[int], groups: int) -> int:
+    filters, channels, height, width = shape
+    if groups > 1 and channels == 1 and filters == groups:  # depthwise
+        return packed_bytes(width * ((height + 3) // 4 * 4), filters)
+    return groups * packed_bytes(channels * height * width, filters // groups)
+
+
+def _fake_pack(weight: Tensor, groups: int) -> Tensor:
+    return weight.new_empty(_bytes(weight.shape, groups), dtype=torch.uint8)
+
+
+def _fake(
+    input: Tensor,
+    packed: Tensor,
+    weight_size: Sequence[int],
+    groups: int,
+    scale_input: float,
+    scale_weight: Tensor | None,
+    zero_point_input: int,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    activation: str | None,
+    residual: Tensor | None,
+    scale_residual: float,
+    zero_point_residual: int,
+    scale_output: float,
+    zero_point_output: int,
+    out_dtype: torch.dtype,
+) -> Tensor:
+    sized = cast(Tensor, PackedConv2dInt8(packed, tuple(weight_size), groups))  # type: ignore[arg-type]
+    return torch.empty(
+        output_shape(input, sized, stride, padding, dilation),
+        dtype=out_dtype,
+        device=input.device,
+        memory_format=torch.channels_last,
+    )
+
+
+_pack_conv2d_int8 = define("pack_conv2d_int8(Tensor weight, SymInt groups) -> Tensor", _fake_pack)
+_conv2d_int8 = define(
+    "conv2d_int8(Tensor input, Tensor packed, SymInt[4] weight_size, SymInt groups, "
+    "float scale_input, Tensor? scale_weight, int zero_point_input, Tensor? bias, "
+    "SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, str? activation, Tensor? residual, "
+    "float scale_residual, int zero_point_residual, float scale_output, int zero_point_output, "
+    "ScalarType out_dtype) -> Tensor",
+    _fake,
+)
