@@ -19,6 +19,7 @@ void conv2d(const Conv2dArgs& a) {
   p.residual = a.residual;
   p.out = a.output;
   if (run_depthwise(p)) return;
+  if (run_first_layer(p)) return;
   if (s.channels_last) {
     run_channels_last(p);
   } else {

@@ -42,6 +42,7 @@ struct ConvProblem {
 void run_channels_last(const ConvProblem& problem);  // in_channel == 1 and out_channel == 1
 void run_planar(const ConvProblem& problem);         // in_column == 1
 bool run_depthwise(const ConvProblem& problem);      // false if the problem is not one channel in, one filter out
+bool run_first_layer(const ConvProblem& problem);    // false if the problem is not dense with few channels
 
 }  // namespace CVPERF_ISA
 }  // namespace cvperf
