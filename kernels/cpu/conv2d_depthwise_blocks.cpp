@@ -24,9 +24,10 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; 
 
 struct Job {
   const ConvProblem& p;
-  const float* weight;  // [taps][pitch]
-  const float* bias;    // [pitch]
-  std::int64_t pitch;   // channels in whole vectors
+  const float* weight;             // [taps][pitch]
+  const float* bias;               // [pitch]
+  std::int64_t pitch;              // channels in whole vectors
+  const std::int64_t* row_offset;  // [tap rows]: of the image row, elements
   BlockEnd end;
 };
 
@@ -34,41 +35,64 @@ struct Task {
   std::int64_t n, first_row, last_row, first_channel, last_channel;
 };
 
+// What the compiler must hold in a register: it would rather load a number again for each of its uses.
+template <class V>
+CVPERF_INLINE void keep(V& value) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(value));
+#elif defined(__x86_64__)
+  __asm__("" : "+x"(value));
+#else
+  (void)value;
+#endif
+}
+
 // Output columns [x, x + Columns) of row y, for all channels of the task. Bit j of `inside` says whether input
 // column x * Step + j, from the first tap on, is in the image.
-template <int Taps, int Step, int Columns>
+template <int Taps, int Step, int Columns, bool Edge>
 CVPERF_INLINE void run_block(const Job& job, const Task& task, std::int64_t y, std::int64_t x, std::int64_t first_tap,
                              std::int64_t last_tap, std::uint32_t inside) {
   constexpr int lanes = kLanes<float>, width = (Columns - 1) * Step + Taps;
   const ConvProblem& p = job.p;
+  // Copies, because a store of a vector might change anything that is behind a pointer.
+  const std::int64_t in_column = p.in_column, out_column = p.out_column, pitch = job.pitch;
+  const std::int64_t at = task.n * p.out_batch + y * p.out_row + x * out_column;
+  const std::int64_t last_channel = task.last_channel, last_vector = p.groups - lanes;
   const float* image = static_cast<const float*>(p.in) + task.n * p.in_batch + y * p.stride[0] * p.in_row +
-                       (x * Step + p.tap_columns[0].offset) * p.in_column;
-  const std::int64_t at = task.n * p.out_batch + y * p.out_row + x * p.out_column;
-  for (std::int64_t channel = task.first_channel; channel < task.last_channel; channel += lanes) {
+                       (x * Step + p.tap_columns[0].offset) * in_column;
+  const float *bias = job.bias, *weight = job.weight;
+  const float* residual = p.residual ? static_cast<const float*>(p.residual) + at : nullptr;
+  float* out = static_cast<float*>(p.out) + at;
+  const std::int64_t* row_offset = job.row_offset;
+  const BlockEnd end = job.end;
+  for (std::int64_t channel = task.first_channel; channel < last_channel; channel += lanes) {
     // The last vector overlaps the one before it: it stores the same numbers there again.
-    const std::int64_t c = channel + lanes <= p.groups ? channel : p.groups - lanes;
+    const std::int64_t c = channel <= last_vector ? channel : last_vector;
     Vec<float> sum[Columns][1];
 #pragma GCC unroll 8
-    for (int i = 0; i < Columns; ++i) sum[i][0] = load(job.bias + c);
+    for (int i = 0; i < Columns; ++i) sum[i][0] = load(bias + c);
+    const float* w = weight + first_tap * Taps * pitch + c;
     for (std::int64_t r = first_tap; r < last_tap; ++r) {
-      const float* from = image + p.tap_rows[r].offset * p.in_row + c;
-      const float* weight = job.weight + r * Taps * job.pitch + c;
+      const float* from = image + row_offset[r] + c;
       Vec<float> tap[Taps];
 #pragma GCC unroll 8
-      for (int t = 0; t < Taps; ++t) tap[t] = load(weight + t * job.pitch);
+      for (int t = 0; t < Taps; ++t, w += pitch) tap[t] = load(w);
 #pragma GCC unroll 32
       for (int j = 0; j < width; ++j) {
-        if (inside >> j & 1) {
-          const Vec<float> v = load(from);
+        if (!Edge || inside & (1u << j)) {
+          Vec<float> v = load(from);
+          keep(v);
 #pragma GCC unroll 8
           for (int t = 0; t < Taps; ++t)
             if (j >= t && (j - t) % Step == 0 && (j - t) / Step < Columns) sum[(j - t) / Step][0] += v * tap[t];
         }
-        from += p.in_column;
+        from += in_column;
       }
+#if defined(__x86_64__)
+      if (Edge) __asm__("" : "+r"(inside));  // a bit is tested faster than a flag for each is fetched
+#endif
     }
-    end_block(job.end, sum, Columns, static_cast<float*>(p.out) + at + c, p.out_column,
-              p.residual ? static_cast<const float*>(p.residual) + at + c : nullptr);
+    end_block(end, sum, Columns, out + c, out_column, residual ? residual + c : nullptr);
   }
 }
 
@@ -88,7 +112,11 @@ void run_task(const Job& job, const Task& task) {
       std::int64_t first = 0, last = p.num_tap_rows;
       while (first < last && y * p.stride[0] + p.tap_rows[first].offset < 0) ++first;
       while (last > first && y * p.stride[0] + p.tap_rows[last - 1].offset >= p.in_height) --last;
-      run_block<Taps, Step, Columns>(job, task, y, x, first, last, inside);
+      if (inside == (std::uint64_t{1} << width) - 1) {
+        run_block<Taps, Step, Columns, false>(job, task, y, x, first, last, inside);
+      } else {
+        run_block<Taps, Step, Columns, true>(job, task, y, x, first, last, inside);
+      }
     }
   }
 }
@@ -182,13 +210,14 @@ bool run_depthwise_blocks(const ConvProblem& p) {
 
   const std::int64_t pitch = vectors * lanes;
   Buffer<float> weight(p.taps() * pitch), bias(pitch);
-  Buffer<std::int64_t> tap_of(p.weight_group);
+  Buffer<std::int64_t> tap_of(p.weight_group), row_offset(p.num_tap_rows);
   for (std::int64_t i = 0; i < p.weight_group; ++i) tap_of[i] = -1;
   for (std::int64_t tap = 0; tap < p.taps(); ++tap)
     tap_of[p.tap_rows[tap / p.num_tap_columns].weight + p.tap_columns[tap % p.num_tap_columns].weight] = tap;
   for (std::int64_t c = 0; c < pitch; ++c)
     bias[c] = p.bias && c < p.groups ? static_cast<const float*>(p.bias)[c] : 0.0f;
-  const Job job{p, weight.data(), bias.data(), pitch, BlockEnd(p.activation)};
+  for (std::int64_t r = 0; r < p.num_tap_rows; ++r) row_offset[r] = p.tap_rows[r].offset * p.in_row;
+  const Job job{p, weight.data(), bias.data(), pitch, row_offset.data(), BlockEnd(p.activation)};
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
 #pragma omp for schedule(static)
