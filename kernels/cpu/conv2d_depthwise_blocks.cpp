@@ -35,18 +35,6 @@ struct Task {
   std::int64_t n, first_row, last_row, first_channel, last_channel;
 };
 
-// What the compiler must hold in a register: it would rather load a number again for each of its uses.
-template <class V>
-CVPERF_INLINE void keep(V& value) {
-#if defined(__AVX512F__)
-  __asm__("" : "+v"(value));
-#elif defined(__x86_64__)
-  __asm__("" : "+x"(value));
-#else
-  (void)value;
-#endif
-}
-
 // Output columns [x, x + Columns) of row y, for all channels of the task. Bit j of `inside` says whether input
 // column x * Step + j, from the first tap on, is in the image.
 template <int Taps, int Step, int Columns, bool Edge>
@@ -81,16 +69,14 @@ CVPERF_INLINE void run_block(const Job& job, const Task& task, std::int64_t y, s
       for (int j = 0; j < width; ++j) {
         if (!Edge || inside & (1u << j)) {
           Vec<float> v = load(from);
-          keep(v);
+          hold(v);
 #pragma GCC unroll 8
           for (int t = 0; t < Taps; ++t)
             if (j >= t && (j - t) % Step == 0 && (j - t) / Step < Columns) sum[(j - t) / Step][0] += v * tap[t];
         }
         from += in_column;
       }
-#if defined(__x86_64__)
-      if (Edge) __asm__("" : "+r"(inside));  // a bit is tested faster than a flag for each is fetched
-#endif
+      if (Edge) hold(inside);  // a bit is tested faster than a flag for each bit is fetched
     }
     end_block(end, sum, Columns, out + c, out_column, residual ? residual + c : nullptr);
   }

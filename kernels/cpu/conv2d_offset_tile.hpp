@@ -30,8 +30,10 @@ CVPERF_INLINE void multiply_offsets(const C* const (&a)[Rows], const std::int64_
                                     const std::int64_t* b_offset, std::int64_t depth, Vec<C> (&sum)[Rows][Vectors]) {
   constexpr int lanes = kLanes<C>;
   for (std::int64_t k = 0; k < depth; ++k) {
-    const std::int64_t at = a_offset[k];
+    std::int64_t at = a_offset[k];
     const C* from = b + b_offset[k];
+    hold(at);
+    hold(from);
     Vec<C> column[Vectors];
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) column[v] = load(from + v * lanes);

@@ -26,11 +26,12 @@ bool depthwise_weight_grad(const ConvProblem& problem, const void* grad, void* o
 namespace {
 
 constexpr std::int64_t kChunk = 64;            // pixels summed in registers
-constexpr std::int64_t kFilterBlock = 64;      // filters of a task
-constexpr std::int64_t kChannelBlock = 64;     // channels of a task
-constexpr std::int64_t kPointwiseBlock = 256;  // the same for 1x1 kernels, where copies serve one tap only
+constexpr std::int64_t kBlock = 64;            // channels, and filters, of a task
+constexpr std::int64_t kPointwiseBlock = 256;  // the same for 1x1 kernels, where a copy serves one tap only
 constexpr std::int64_t kWantedTasks = 16;
 constexpr std::int64_t kLine = 16;  // numbers; a pixel of the strip has an odd count of these
+template <class C>
+constexpr std::int64_t kPanel = kOffsetVectors * kLanes<C>;  // filters that lie together in the copy of dY
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -100,14 +101,15 @@ struct Chunk {
 template <class C>
 struct Windows {
   const C* strip;
-  const C* gradient;             // [pixels][filter_block]
+  const C* gradient;             // [filter_block / kPanel][kChunk][kPanel]
   const std::int64_t* in_strip;  // [depth]: where the window of k starts
   const std::int64_t* pixel;     // [pixels]: offset in the strip
   const std::int64_t* row;       // [pixels]: offset in the gradient
   std::int64_t depth, pixels, filter_block;
+  bool first;  // chunk of the segment
 };
 
-// Adds the chunk to sums [depth][filter_block] for `Vectors` vectors of filters from `filter` on.
+// Adds the chunk to (starts with it) sums [depth][filter_block] for `Vectors` vectors of filters from `filter` on.
 template <int Vectors, class C>
 void add_tiles(const Windows<C>& w, std::int64_t filter, C* sums) {
   constexpr int tile = offset_rows(Vectors), lanes = kLanes<C>;
@@ -120,13 +122,13 @@ void add_tiles(const Windows<C>& w, std::int64_t filter, C* sums) {
 #pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) sum[i][v] = Vec<C>{};
     }
-    multiply_offsets(a, w.pixel, w.gradient + filter, w.row, w.pixels, sum);
+    multiply_offsets(a, w.pixel, w.gradient + filter * kChunk, w.row, w.pixels, sum);
 #pragma GCC unroll 8
     for (int i = 0; i < tile; ++i) {
       if (k + i >= w.depth) break;
       C* to = sums + (k + i) * w.filter_block + filter;
 #pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) store(to + v * lanes, load(to + v * lanes) + sum[i][v]);
+      for (int v = 0; v < Vectors; ++v) store(to + v * lanes, w.first ? sum[i][v] : load(to + v * lanes) + sum[i][v]);
     }
   }
 }
@@ -134,7 +136,7 @@ void add_tiles(const Windows<C>& w, std::int64_t filter, C* sums) {
 template <class C>
 void add_chunk(const Windows<C>& w, C* sums) {
   constexpr std::int64_t lanes = kLanes<C>;
-  for (std::int64_t filter = 0; filter < w.filter_block; filter += kOffsetVectors * lanes) {
+  for (std::int64_t filter = 0; filter < w.filter_block; filter += kPanel<C>) {
     switch ((w.filter_block - filter) / lanes) {
       case 1:
         add_tiles<1>(w, filter, sums);
@@ -219,16 +221,19 @@ struct WeightGrad {
 
   void fill_gradient(const Chunk& k, std::int64_t filter, std::int64_t filters, C* to) const {
     const T* from = grad + k.n * p.out_batch + filter * p.out_channel + (k.y * p.out_width + k.x) * p.out_column;
-    if (p.channels_last) {
-      for (std::int64_t i = 0; i < k.pixels(); ++i, from += p.out_column, to += filter_block) {
-        copy_run(to, from, filters);
-        fill_zero(to + filters, filter_block - filters);
+    for (std::int64_t f = 0; f < filters; f += kPanel<C>, to += kChunk * kPanel<C>) {
+      const std::int64_t width = filters - f < kPanel<C> ? filters - f : kPanel<C>;
+      if (p.channels_last) {
+        for (std::int64_t i = 0; i < k.pixels(); ++i) {
+          copy_run(to + i * kPanel<C>, from + i * p.out_column + f, width);
+          fill_zero(to + i * kPanel<C> + width, kPanel<C> - width);
+        }
+      } else {
+        // The transpose writes whole vectors and leaves those beyond alone.
+        if (width <= kPanel<C> - kLanes<C>) fill_zero(to, k.pixels() * kPanel<C>);
+        transpose_block<true>(from + f * p.out_channel, p.out_channel, width, k.pixels(), to, kPanel<C>);
       }
-      return;
     }
-    // The transpose writes whole vectors of filters; a narrower last block has vectors that it leaves alone.
-    if (filters <= filter_block - kLanes<C>) fill_zero(to, k.pixels() * filter_block);
-    transpose_block<true>(from, p.out_channel, filters, k.pixels(), to, filter_block);
   }
 
   void fill_offsets(const Chunk& k, std::int64_t* pixel, std::int64_t* row) const {
@@ -236,7 +241,7 @@ struct WeightGrad {
     for (std::int64_t y = 0; y < k.rows; ++y)
       for (std::int64_t x = 0; x < k.columns; ++x, ++i) {
         pixel[i] = vertical.output(y) * row_pitch() + horizontal.output(x) * pixel_pitch;
-        row[i] = i * filter_block;
+        row[i] = i * kPanel<C>;
       }
   }
 };
@@ -264,8 +269,8 @@ void run(ConvProblem p, const void* grad, void* grad_weight) {
                     0,
                     0,
                     0};
-  const std::int64_t channel_blocks = ceil_div(p.channels, p.taps() == 1 ? kPointwiseBlock : kChannelBlock);
-  const std::int64_t filter_blocks = ceil_div(p.filters, kFilterBlock);
+  const std::int64_t most = p.taps() == 1 ? kPointwiseBlock : kBlock;
+  const std::int64_t channel_blocks = ceil_div(p.channels, most), filter_blocks = ceil_div(p.filters, most);
   job.channel_block = ceil_div(p.channels, channel_blocks);
   job.filter_block = ceil_div(ceil_div(p.filters, filter_blocks), lanes) * lanes;
   // Few channels lie densely. The transpose of NCHW writes whole vectors, into the pixels that follow if need be.
@@ -283,7 +288,8 @@ void run(ConvProblem p, const void* grad, void* grad_weight) {
   if (segments < 1) segments = 1;
   const std::int64_t depth = p.taps() * job.channel_block, sums_size = depth * job.filter_block;
   Buffer<C> sums(blocks * segments * sums_size), strips(threads * job.strip_size());
-  Buffer<C> gradients(threads * kChunk * job.filter_block);
+  const std::int64_t gradient_size = kChunk * ceil_div(job.filter_block, kPanel<C>) * kPanel<C>;
+  Buffer<C> gradients(threads * gradient_size);
   Buffer<std::int64_t> tables(threads * (depth + 2 * kChunk));
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
@@ -294,7 +300,7 @@ void run(ConvProblem p, const void* grad, void* grad_weight) {
     std::int64_t* in_strip = tables.data() + thread * (depth + 2 * kChunk);
     std::int64_t *pixel = in_strip + depth, *row = pixel + kChunk;
     C* strip = strips.data() + thread * job.strip_size();
-    C* gradient = gradients.data() + thread * kChunk * job.filter_block;
+    C* gradient = gradients.data() + thread * gradient_size;
 #pragma omp for schedule(dynamic, 1)
     for (std::int64_t task = 0; task < blocks * segments; ++task) {
       const std::int64_t segment = task % segments, block = task / segments;
@@ -302,17 +308,20 @@ void run(ConvProblem p, const void* grad, void* grad_weight) {
       const std::int64_t filter = block / channel_blocks % filter_blocks * job.filter_block;
       const std::int64_t group = block / channel_blocks / filter_blocks;
       C* mine = sums.data() + task * sums_size;
-      fill_zero(mine, sums_size);
       if (channel >= p.channels || filter >= p.filters) continue;
       const std::int64_t channels = p.channels - channel < job.channel_block ? p.channels - channel : job.channel_block;
       const std::int64_t filters = p.filters - filter < job.filter_block ? p.filters - filter : job.filter_block;
       job.fill_table(channels, in_strip);
-      for (std::int64_t i = chunks * segment / segments; i < chunks * (segment + 1) / segments; ++i) {
+      const std::int64_t begin = chunks * segment / segments, end = chunks * (segment + 1) / segments;
+      if (begin == end) fill_zero(mine, sums_size);
+      for (std::int64_t i = begin; i < end; ++i) {
         const Chunk k = job.chunk(i);
         job.fill_strip(k, group * p.channels + channel, channels, strip);
         job.fill_gradient(k, group * p.filters + filter, filters, gradient);
         job.fill_offsets(k, pixel, row);
-        add_chunk<C>({strip, gradient, in_strip, pixel, row, p.taps() * channels, k.pixels(), job.filter_block}, mine);
+        add_chunk<C>(
+            {strip, gradient, in_strip, pixel, row, p.taps() * channels, k.pixels(), job.filter_block, i == begin},
+            mine);
       }
     }
     // Segments are added and [k][filter] becomes the weight's order: a run of consecutive k for each filter.
