@@ -7,15 +7,8 @@
 namespace cvperf {
 namespace CVPERF_ISA {
 
-// e^x to about 1 ulp: x = n ln2 + r with |r| <= ln2 / 2, a degree-6 polynomial for e^r (Cephes' expf), and
-// 2^n by adding n to the exponent bits. Overflows to infinity; results below 2^-125 are flushed to zero.
-CVPERF_INLINE Vec<float> exp(Vec<float> x) {
-  const Vec<float> lowest = broadcast(-86.9f), highest = broadcast(88.72283f), zero{};
-  Vec<float> y = x < lowest ? lowest : x;
-  y = y > highest ? highest : y;
-  const Vec<float> magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-  const Vec<float> shifted = y * 1.44269504f + magic;
-  const Vec<float> n = shifted - magic;
+// e^(y - n ln2) for an integer n that leaves at most ln2 / 2 of y: a degree-6 polynomial (Cephes' expf).
+CVPERF_INLINE Vec<float> exp_reduced(Vec<float> y, Vec<float> n) {
   Vec<float> r = y - n * 0.693359375f;
   r = r + n * 2.12194440e-4f;
   Vec<float> p = r * 1.9875691500e-4f + 1.3981999507e-3f;
@@ -23,7 +16,27 @@ CVPERF_INLINE Vec<float> exp(Vec<float> x) {
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
+  return p * (r * r) + r + 1.0f;
+}
+
+// e^x to about 1 ulp, as 2^n times what n leaves. Overflows to infinity. Results below the normal numbers may be
+// flushed to zero.
+#if defined(__AVX512F__) && CVPERF_VECTOR_BYTES == 64
+CVPERF_INLINE Vec<float> exp(Vec<float> x) {
+  const Vec<float> lowest = broadcast(-104.0f), highest = broadcast(89.0f);
+  Vec<float> y = lowest > x ? lowest : x;
+  y = highest < y ? highest : y;
+  const Vec<float> n = (Vec<float>)_mm512_roundscale_ps((__m512)(y * 1.44269504f), _MM_FROUND_TO_NEAREST_INT);
+  return (Vec<float>)_mm512_scalef_ps((__m512)exp_reduced(y, n), (__m512)n);
+}
+#else
+CVPERF_INLINE Vec<float> exp(Vec<float> x) {
+  const Vec<float> lowest = broadcast(-86.9f), highest = broadcast(88.72283f), zero{};
+  Vec<float> y = x < lowest ? lowest : x;
+  y = y > highest ? highest : y;
+  const Vec<float> magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const Vec<float> shifted = y * 1.44269504f + magic;
+  Vec<float> p = exp_reduced(y, shifted - magic);
   // The integer n sits in the low bits of `shifted`. 2^128 does not fit one exponent, so scale by 2^(n-1) * 2.
   Vec<std::int32_t> bits;
   __builtin_memcpy(&bits, &shifted, sizeof bits);
@@ -34,6 +47,7 @@ CVPERF_INLINE Vec<float> exp(Vec<float> x) {
   p = x > highest ? broadcast(__builtin_inff()) : p;
   return x < lowest ? zero : p;
 }
+#endif
 
 CVPERF_INLINE Vec<double> exp(Vec<double> x) {
   Vec<double> y;

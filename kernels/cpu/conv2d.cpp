@@ -76,6 +76,7 @@ void run_dense_last(const ConvProblem& p) { is_winograd(p.algorithm) ? run_winog
 
 void run(ConvProblem p) {
   if (run_depthwise(p)) return;
+  if (p.algorithm == Algorithm::direct && run_first_layer(p)) return;
   if (!p.channels_last) return is_turned(p) ? run_turned(p) : run_planar(p);
   const Filters filters(p);
   p.packed = filters.packed();

@@ -30,8 +30,8 @@ struct Conv2dArgs {
   Conv2dShape shape;
   Algorithm algorithm;
   const void* input;     // [N, C, H, W]
-  const void* weight;    // [O, C/groups, kh, kw]; not read if packed is given
-  const void* packed;    // what conv2d_pack wrote for this shape and algorithm, or null
+  const void* weight;    // [O, C/groups, kh, kw]
+  const void* packed;    // what conv2d_pack made of it for this shape and algorithm, or null: packed in the call
   const void* bias;      // [O] or null
   const void* residual;  // as output, or null; added before the activation
   void* output;          // [N, O, OH, OW]

@@ -1,5 +1,6 @@
 // Depthwise convolution: one channel in, one filter out a group, so there is no matrix product to feed and the
-// kernel lives on loads. Channels-last: vectors run along channels, four pixels at a time share the tap's weights.
+// kernel lives on loads. Channels-last: vectors run along channels, four pixels at a time share the tap's weights;
+// the usual kernels in float32 have register blocks of their own (conv2d_depthwise_blocks.cpp).
 // NCHW: vectors run along a row of pixels. A strip of the plane, as many rows as fit L1, is copied with its
 // padding (and, for a stride, with the columns of each residue side by side), after which every tap of every
 // output vector is one unaligned load at a fixed offset: no edges, and any kernel, stride or dilation alike.
@@ -14,6 +15,9 @@ extern "C" int omp_get_thread_num();
 
 namespace cvperf {
 namespace CVPERF_ISA {
+
+bool run_depthwise_blocks(const ConvProblem& problem);  // conv2d_depthwise_blocks.cpp
+
 namespace {
 
 int thread_index() {
@@ -304,6 +308,7 @@ void run(const ConvProblem& p) {
 bool run_depthwise(const ConvProblem& p) {
   if (p.channels != 1 || p.filters != 1 || p.groups == 1 || p.taps() == 0) return false;
   if (p.batch * p.out_height * p.out_width == 0) return true;
+  if (run_depthwise_blocks(p)) return true;
   with_floating(p.dtype, [&](auto element) { return run<decltype(element)>(p); });
   return true;
 }

@@ -65,8 +65,9 @@ std::int64_t winograd_packed_bytes(const ConvProblem& problem);
 void pack_winograd(const ConvProblem& problem, void* out);
 void run_planar(const ConvProblem& problem);  // in_column == 1
 bool is_dense_planar(const ConvProblem& problem);
-void run_turned(const ConvProblem& problem);     // dense NCHW, not float64, run channels-last
-bool run_depthwise(const ConvProblem& problem);  // false if the problem is not one channel in, one filter out
+void run_turned(const ConvProblem& problem);       // dense NCHW, not float64, run channels-last
+bool run_depthwise(const ConvProblem& problem);    // false if the problem is not one channel in, one filter out
+bool run_first_layer(const ConvProblem& problem);  // false if the problem is not dense with few channels
 
 }  // namespace CVPERF_ISA
 }  // namespace cvperf

@@ -34,6 +34,7 @@ class StripLayout {
   }
   std::int64_t top() const { return top_; }
   std::int64_t left() const { return left_; }
+  std::int64_t width() const { return right_ - left_ + 1; }  // image columns that one output reads
   std::int64_t part() const { return part_; }
   std::int64_t column_stride() const { return stride_[1]; }
 

@@ -1,15 +1,17 @@
-// Weight gradient of a 2-D convolution: a matrix product summed over pixels, dW[o][k] = sum of dY[o][p] * X[k][p],
-// where k counts (channel, tap) and X[k] is the image shifted by the tap.
+// Weight gradient of a 2-D convolution: dW[k][o] = sum over pixels of X[pixel + k] * dY[pixel][o], where k counts the
+// channels and taps and X[pixel + k] is what tap and channel k of that pixel's window see.
 //
-// Pixels are taken in chunks that fit L2. For a chunk, the shifted images of a block of k and the gradient are
-// packed so that the register tile (gemm_tile.hpp) reads one as rows and the other as a panel; which is which
-// follows the memory order, so that the larger of the two, X, is copied in runs and only the gradient is
-// transposed. Sums over chunks are kept in one buffer a segment of the pixels; how many segments there are follows
-// from the shape alone and they are added in order, so the result does not depend on threads.
+// The register tile is a few k by a block of filters, and it sums over pixels: X is broadcast, dY read as vectors.
+// For a chunk of about 64 pixels the image under it, a block of channels of it, is copied with its padding (once for
+// all taps, 1 / (taps * filters) of the work), as is dY, so both lie without conflicts in L1 and every k is one
+// offset in the strip (conv2d_offset_tile.hpp): any kernel, stride, dilation and number of channels alike, and three
+// channels fill the tile as well as 300. Filters run in the lanes in both memory orders; NCHW is transposed while
+// it is copied. Sums over chunks are kept for each segment of the pixels; how many segments there are follows from
+// the shape alone and they are added in order, so the result does not depend on threads.
 #include "buffer.hpp"
 #include "conv2d.hpp"
 #include "conv2d_layer.hpp"
-#include "gemm_tile.hpp"
+#include "conv2d_offset_tile.hpp"
 #include "shuffle.hpp"
 
 #ifdef _OPENMP
@@ -23,40 +25,132 @@ bool depthwise_weight_grad(const ConvProblem& problem, const void* grad, void* o
 
 namespace {
 
-constexpr std::int64_t kChunk = 128;       // pixels; a multiple of every vector's lanes
-constexpr std::int64_t kDepthBlock = 288;  // k in a block, a multiple of every tile's columns
-constexpr std::int64_t kWantedTasks = 8;
+constexpr std::int64_t kChunk = 64;            // pixels summed in registers
+constexpr std::int64_t kBlock = 64;            // channels, and filters, of a task
+constexpr std::int64_t kPointwiseBlock = 256;  // the same for 1x1 kernels, where a copy serves one tap only
+constexpr std::int64_t kWantedTasks = 16;
+constexpr std::int64_t kLine = 16;  // numbers; a pixel of the strip has an odd count of these
+template <class C>
+constexpr std::int64_t kPanel = kOffsetVectors * kLanes<C>;  // filters that lie together in the copy of dY
 
-std::int64_t round_up(std::int64_t x, std::int64_t unit) { return (x + unit - 1) / unit * unit; }
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 template <class T>
-CVPERF_INLINE void copy_run(Compute<T>* to, const T* from, std::int64_t count, std::int64_t step) {
+CVPERF_INLINE void copy_run(Compute<T>* to, const T* from, std::int64_t count) {
   std::int64_t i = 0;
-  if (step == 1) {
-    for (; i + kLanes<Compute<T>> <= count; i += kLanes<Compute<T>>) store(to + i, load(from + i));
-  } else if (step == 2) {
-    for (; i + kLanes<Compute<T>> < count; i += kLanes<Compute<T>>)
-      store(to + i, even_lanes<Compute<T>>(load(from + 2 * i), load(from + 2 * i + kLanes<Compute<T>>)));
-  }
-  for (; i < count; ++i) to[i] = to_compute(from[i * step]);
+  for (; i + kLanes<Compute<T>> <= count; i += kLanes<Compute<T>>) store(to + i, load(from + i));
+  for (; i < count; ++i) to[i] = to_compute(from[i]);
 }
 
-// to[c * pitch + r] = from[r * stride + c]. Rows are written in whole vectors: the lanes beyond are zeros.
-template <class T>
-void transpose_block(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t columns, Compute<T>* to,
+template <class C>
+CVPERF_INLINE void fill_zero(C* to, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) to[i] = C(0);
+}
+
+// to[c * pitch + r] = from[r * stride + c]. If `Padded`, the last vector of r is written whole, with zeros.
+template <bool Padded, class To, class From>
+void transpose_block(const From* from, std::int64_t stride, std::int64_t rows, std::int64_t columns, To* to,
                      std::int64_t pitch) {
-  using C = Compute<T>;
+  using C = Compute<From>;
   constexpr int lanes = kLanes<C>;
   for (std::int64_t r = 0; r < rows; r += lanes) {
+    const int height = static_cast<int>(rows - r < lanes ? rows - r : lanes);
     for (std::int64_t c = 0; c < columns; c += lanes) {
       const int width = static_cast<int>(columns - c < lanes ? columns - c : lanes);
       Vec<C> square[lanes];
       for (int i = 0; i < lanes; ++i) {
-        const T* row = from + (r + i) * stride + c;
-        square[i] = r + i >= rows ? Vec<C>{} : width == lanes ? load(row) : load_partial(row, width);
+        const From* row = from + (r + i) * stride + c;
+        square[i] = i >= height ? Vec<C>{} : width == lanes ? load(row) : load_partial(row, width);
       }
       transpose_square<C>(square);
-      for (int i = 0; i < width; ++i) store(to + (c + i) * pitch + r, square[i]);
+      for (int i = 0; i < width; ++i) {
+        if (Padded || height == lanes) {
+          store(to + (c + i) * pitch + r, square[i]);
+        } else {
+          store_partial(to + (c + i) * pitch + r, square[i], height);
+        }
+      }
+    }
+  }
+}
+
+// One axis of the strip. With several taps it holds every image row (column) under the chunk, with one tap only
+// those that outputs read.
+struct Axis {
+  Axis(const Tap* taps, std::int64_t count, std::int64_t stride) : stride(stride) {
+    low = high = taps[0].offset;
+    for (std::int64_t i = 1; i < count; ++i) {
+      if (taps[i].offset < low) low = taps[i].offset;
+      if (taps[i].offset > high) high = taps[i].offset;
+    }
+    step = high == low ? stride : 1;
+  }
+  std::int64_t size(std::int64_t outputs) const { return (outputs - 1) * (stride / step) + high - low + 1; }
+  std::int64_t output(std::int64_t i) const { return i * (stride / step); }  // where output i's window starts
+  std::int64_t image(std::int64_t first, std::int64_t i) const { return first * stride + low + i * step; }
+  std::int64_t stride, step, low, high;
+};
+
+// Output pixels [y, y + rows) x [x, x + columns) of image n; they are consecutive in memory.
+struct Chunk {
+  std::int64_t n, y, rows, x, columns;
+  std::int64_t pixels() const { return rows * columns; }
+};
+
+// A chunk as the tile sees it.
+template <class C>
+struct Windows {
+  const C* strip;
+  const C* gradient;             // [filter_block / kPanel][kChunk][kPanel]
+  const std::int64_t* in_strip;  // [depth]: where the window of k starts
+  const std::int64_t* pixel;     // [pixels]: offset in the strip
+  const std::int64_t* row;       // [pixels]: offset in the gradient
+  std::int64_t depth, pixels, filter_block;
+  bool first;  // chunk of the segment
+};
+
+// Adds the chunk to (starts with it) sums [depth][filter_block] for `Vectors` vectors of filters from `filter` on.
+template <int Vectors, class C>
+void add_tiles(const Windows<C>& w, std::int64_t filter, C* sums) {
+  constexpr int tile = offset_rows(Vectors), lanes = kLanes<C>;
+  for (std::int64_t k = 0; k < w.depth; k += tile) {
+    const C* a[tile];
+    Vec<C> sum[tile][Vectors];
+#pragma GCC unroll 8
+    for (int i = 0; i < tile; ++i) {
+      a[i] = w.strip + w.in_strip[k + i < w.depth ? k + i : w.depth - 1];
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) sum[i][v] = Vec<C>{};
+    }
+    multiply_offsets(a, w.pixel, w.gradient + filter * kChunk, w.row, w.pixels, sum);
+#pragma GCC unroll 8
+    for (int i = 0; i < tile; ++i) {
+      if (k + i >= w.depth) break;
+      C* to = sums + (k + i) * w.filter_block + filter;
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) store(to + v * lanes, w.first ? sum[i][v] : load(to + v * lanes) + sum[i][v]);
+    }
+  }
+}
+
+template <class C>
+void add_chunk(const Windows<C>& w, C* sums) {
+  constexpr std::int64_t lanes = kLanes<C>;
+  for (std::int64_t filter = 0; filter < w.filter_block; filter += kPanel<C>) {
+    switch ((w.filter_block - filter) / lanes) {
+      case 1:
+        add_tiles<1>(w, filter, sums);
+        break;
+#if CVPERF_VECTOR_BYTES == 64
+      case 2:
+        add_tiles<2>(w, filter, sums);
+        break;
+      case 3:
+        add_tiles<3>(w, filter, sums);
+        break;
+#endif
+      default:
+        add_tiles<kOffsetVectors>(w, filter, sums);
     }
   }
 }
@@ -64,175 +158,193 @@ void transpose_block(const T* from, std::int64_t stride, std::int64_t rows, std:
 template <class T>
 struct WeightGrad {
   using C = Compute<T>;
-  static constexpr std::int64_t kColumns = kTileColumns<C>;
 
   const ConvProblem& p;  // the forward problem; p.in is the image
   const T* grad;
+  Axis vertical, horizontal;
+  std::int64_t channel_block, filter_block;  // of a task; the latter in whole vectors
+  std::int64_t pixel_pitch;                  // of the strip
+  std::int64_t rows, pieces;                 // of a chunk; chunks side by side in a row
 
-  std::int64_t rows(std::int64_t depth) const { return p.channels_last ? p.filters : depth; }
-  std::int64_t panels(std::int64_t depth) const {
-    return ((p.channels_last ? depth : p.filters) + kColumns - 1) / kColumns;
+  std::int64_t bands() const { return ceil_div(p.out_height, rows); }
+  std::int64_t chunks() const { return p.batch * bands() * pieces; }
+  Chunk chunk(std::int64_t i) const {
+    const std::int64_t piece = i % pieces, band = i / pieces % bands();
+    const std::int64_t y = p.out_height * band / bands(), x = p.out_width * piece / pieces;
+    return {i / pieces / bands(), y, p.out_height * (band + 1) / bands() - y, x,
+            p.out_width * (piece + 1) / pieces - x};
   }
+  std::int64_t row_pitch() const { return horizontal.size(ceil_div(p.out_width, pieces)) * pixel_pitch; }
+  std::int64_t strip_size() const { return vertical.size(rows) * row_pitch() + kLine; }
 
-  // NCHW: row k - first of `to` is channel k / taps, shifted by tap k % taps.
-  void pack_rows(std::int64_t n, std::int64_t group, std::int64_t pixel, std::int64_t count, std::int64_t first,
-                 std::int64_t last, C* to) const {
-    for (std::int64_t k = first; k < last; ++k, to += kChunk) {
-      const std::int64_t tap = k % p.taps();
-      const Tap &row = p.tap_rows[tap / p.num_tap_columns], &column = p.tap_columns[tap % p.num_tap_columns];
-      const T* plane =
-          static_cast<const T*>(p.in) + n * p.in_batch + (group * p.channels + k / p.taps()) * p.in_channel;
-      std::int64_t y = pixel / p.out_width, x = pixel % p.out_width;
-      for (std::int64_t i = 0; i < count; ++y, x = 0) {
-        const std::int64_t run = p.out_width - x < count - i ? p.out_width - x : count - i;
-        const std::int64_t iy = y * p.stride[0] + row.offset;
-        std::int64_t low = 0, high = iy >= 0 && iy < p.in_height ? run : 0;
-        while (low < high && (x + low) * p.stride[1] + column.offset < 0) ++low;
-        while (high > low && (x + high - 1) * p.stride[1] + column.offset >= p.in_width) --high;
-        for (std::int64_t j = 0; j < low; ++j) to[i + j] = C(0);
-        if (low < high)
-          copy_run(to + i + low, plane + iy * p.in_row + (x + low) * p.stride[1] + column.offset, high - low,
-                   p.stride[1]);
-        for (std::int64_t j = high; j < run; ++j) to[i + j] = C(0);
-        i += run;
-      }
+  // k counts as the weight's memory does, so that a block of the result is a transpose.
+  bool taps_first() const { return p.weight_channel == 1; }
+
+  void fill_table(std::int64_t channels, std::int64_t* in_strip) const {
+    for (std::int64_t tap = 0; tap < p.taps(); ++tap) {
+      const std::int64_t row = p.tap_rows[tap / p.num_tap_columns].offset - vertical.low;
+      const std::int64_t column = p.tap_columns[tap % p.num_tap_columns].offset - horizontal.low;
+      for (std::int64_t c = 0; c < channels; ++c)
+        in_strip[taps_first() ? tap * channels + c : c * p.taps() + tap] = row * row_pitch() + column * pixel_pitch + c;
     }
   }
 
-  // Channels-last: panel (k - first) / columns of `to` holds, a pixel a row, channel k % channels of tap k / channels.
-  void pack_panels(std::int64_t n, std::int64_t group, std::int64_t pixel, std::int64_t count, std::int64_t first,
-                   std::int64_t last, C* to) const {
-    const T* image = static_cast<const T*>(p.in) + n * p.in_batch + group * p.channels;
-    const std::int64_t end = first + round_up(last - first, kColumns);
-    for (std::int64_t i = 0; i < count; ++i) {
-      const std::int64_t y = (pixel + i) / p.out_width, x = (pixel + i) % p.out_width;
-      for (std::int64_t k = first; k < last;) {
-        const std::int64_t tap = k / p.channels, channel = k % p.channels, lane = (k - first) % kColumns;
-        std::int64_t length = kColumns - lane < p.channels - channel ? kColumns - lane : p.channels - channel;
-        if (length > last - k) length = last - k;
-        C* at = to + (k - first) / kColumns * kChunk * kColumns + i * kColumns + lane;
-        const std::int64_t iy = y * p.stride[0] + p.tap_rows[tap / p.num_tap_columns].offset;
-        const std::int64_t ix = x * p.stride[1] + p.tap_columns[tap % p.num_tap_columns].offset;
-        if (iy >= 0 && iy < p.in_height && ix >= 0 && ix < p.in_width) {
-          copy_run(at, image + iy * p.in_row + ix * p.in_column + channel, length, 1);
-        } else {
-          for (std::int64_t j = 0; j < length; ++j) at[j] = C(0);
+  void fill_strip(const Chunk& k, std::int64_t channel, std::int64_t channels, C* strip) const {
+    const T* image = static_cast<const T*>(p.in) + k.n * p.in_batch + channel * p.in_channel;
+    const std::int64_t columns = horizontal.size(k.columns), step = horizontal.step;
+    std::int64_t low = 0, high = columns;
+    while (low < high && horizontal.image(k.x, low) < 0) ++low;
+    while (high > low && horizontal.image(k.x, high - 1) >= p.in_width) --high;
+    for (std::int64_t r = 0; r < vertical.size(k.rows); ++r, strip += row_pitch()) {
+      const std::int64_t y = vertical.image(k.y, r);
+      if (y < 0 || y >= p.in_height || low == high) {
+        fill_zero(strip, columns * pixel_pitch);
+        continue;
+      }
+      fill_zero(strip, low * pixel_pitch);
+      const T* from = image + y * p.in_row + horizontal.image(k.x, low) * p.in_column;
+      C* to = strip + low * pixel_pitch;
+      if (p.channels_last && step == 1 && channels == p.in_column && channels == pixel_pitch) {
+        copy_run(to, from, (high - low) * channels);
+      } else if (p.channels_last) {
+        for (std::int64_t i = low; i < high; ++i, from += step * p.in_column, to += pixel_pitch)
+          copy_run(to, from, channels);
+      } else if (step == 1) {
+        transpose_block<true>(from, p.in_channel, channels, high - low, to, pixel_pitch);
+      } else {
+        for (std::int64_t i = low; i < high; ++i, from += step, to += pixel_pitch)
+          for (std::int64_t c = 0; c < channels; ++c) to[c] = to_compute(from[c * p.in_channel]);
+      }
+      fill_zero(strip + high * pixel_pitch, (columns - high) * pixel_pitch);
+    }
+  }
+
+  void fill_gradient(const Chunk& k, std::int64_t filter, std::int64_t filters, C* to) const {
+    const T* from = grad + k.n * p.out_batch + filter * p.out_channel + (k.y * p.out_width + k.x) * p.out_column;
+    for (std::int64_t f = 0; f < filters; f += kPanel<C>, to += kChunk * kPanel<C>) {
+      const std::int64_t width = filters - f < kPanel<C> ? filters - f : kPanel<C>;
+      if (p.channels_last) {
+        for (std::int64_t i = 0; i < k.pixels(); ++i) {
+          copy_run(to + i * kPanel<C>, from + i * p.out_column + f, width);
+          fill_zero(to + i * kPanel<C> + width, kPanel<C> - width);
         }
-        k += length;
+      } else {
+        // The transpose writes whole vectors and leaves those beyond alone.
+        if (width <= kPanel<C> - kLanes<C>) fill_zero(to, k.pixels() * kPanel<C>);
+        transpose_block<true>(from + f * p.out_channel, p.out_channel, width, k.pixels(), to, kPanel<C>);
       }
-      for (std::int64_t k = last; k < end; ++k)
-        to[(k - first) / kColumns * kChunk * kColumns + i * kColumns + (k - first) % kColumns] = C(0);
     }
   }
 
-  // NCHW: panels of filters, a pixel a row. Channels-last: a filter a row.
-  void pack_gradient(std::int64_t n, std::int64_t group, std::int64_t pixel, std::int64_t count, C* to) const {
-    const T* from = grad + n * p.out_batch + group * p.filters * p.out_channel + pixel * p.out_column;
-    if (p.channels_last) {
-      transpose_block(from, p.out_column, count, p.filters, to, kChunk);
-      return;
-    }
-    for (std::int64_t f = 0; f < p.filters; f += kColumns) {
-      const std::int64_t filters = p.filters - f < kColumns ? p.filters - f : kColumns;
-      C* panel = to + f * kChunk;
-      if (filters <= kColumns - kLanes<C>)  // the transpose leaves the last vectors of a narrow panel unwritten
-        for (std::int64_t i = 0; i < count * kColumns; ++i) panel[i] = C(0);
-      transpose_block(from + f * p.out_channel, p.out_channel, filters, count, panel, kColumns);
-    }
-  }
-
-  // Adds pixels [pixel, pixel + count) of image n to sums [panel][row][kColumns] for k in [first, last).
-  void add_chunk(std::int64_t n, std::int64_t group, std::int64_t pixel, std::int64_t count, std::int64_t first,
-                 std::int64_t last, C* image, C* gradient, const C** pointers, C* sums, bool start) const {
-    pack_gradient(n, group, pixel, count, gradient);
-    if (p.channels_last) {
-      pack_panels(n, group, pixel, count, first, last, image);
-    } else {
-      pack_rows(n, group, pixel, count, first, last, image);
-    }
-    const C *a = p.channels_last ? gradient : image, *b = p.channels_last ? image : gradient;
-    const std::int64_t height = rows(last - first);
-    for (std::int64_t r = 0; r < height; ++r) pointers[r] = a + r * kChunk;
-    TileArgs<C> t{};
-    t.segments = 1;
-    t.length = count;
-    t.c_pitch = kColumns;
-    for (std::int64_t panel = 0; panel < panels(last - first); ++panel) {
-      t.b = b + panel * kChunk * kColumns;
-      t.a = pointers;
-      t.c = sums + panel * height * kColumns;
-      t.init = start ? nullptr : t.c;
-      multiply(height, kTileVectors, t);
-    }
+  void fill_offsets(const Chunk& k, std::int64_t* pixel, std::int64_t* row) const {
+    std::int64_t i = 0;
+    for (std::int64_t y = 0; y < k.rows; ++y)
+      for (std::int64_t x = 0; x < k.columns; ++x, ++i) {
+        pixel[i] = vertical.output(y) * row_pitch() + horizontal.output(x) * pixel_pitch;
+        row[i] = i * kPanel<C>;
+      }
   }
 };
 
+// A problem whose pixels need no more than their own channels is one long row of pixels.
+void flatten(ConvProblem& p) {
+  if (p.taps() != 1 || p.stride[0] != 1 || p.stride[1] != 1 || p.tap_rows->offset || p.tap_columns->offset) return;
+  if (p.in_width != p.out_width || p.in_height != p.out_height) return;
+  p.in_width = p.out_width = p.in_width * p.in_height * (p.channels_last ? p.batch : 1);
+  p.in_height = p.out_height = 1;
+  if (p.channels_last) p.batch = 1;
+}
+
 template <class T>
-void run(const ConvProblem& p, const void* grad, void* grad_weight) {
+void run(ConvProblem p, const void* grad, void* grad_weight) {
   using C = Compute<T>;
-  constexpr std::int64_t columns = kTileColumns<C>;
-  const WeightGrad<T> job{p, static_cast<const T*>(grad)};
+  constexpr std::int64_t lanes = kLanes<C>;
+  flatten(p);
+  WeightGrad<T> job{p,
+                    static_cast<const T*>(grad),
+                    Axis(p.tap_rows, p.num_tap_rows, p.stride[0]),
+                    Axis(p.tap_columns, p.num_tap_columns, p.stride[1]),
+                    0,
+                    0,
+                    0,
+                    0,
+                    0};
+  const std::int64_t most = p.taps() == 1 ? kPointwiseBlock : kBlock;
+  const std::int64_t channel_blocks = ceil_div(p.channels, most), filter_blocks = ceil_div(p.filters, most);
+  job.channel_block = ceil_div(p.channels, channel_blocks);
+  job.filter_block = ceil_div(ceil_div(p.filters, filter_blocks), lanes) * lanes;
+  // Few channels lie densely. The transpose of NCHW writes whole vectors, into the pixels that follow if need be.
+  job.pixel_pitch = job.channel_block <= (p.channels_last ? kLine : lanes)
+                        ? job.channel_block
+                        : ceil_div(job.channel_block, kLine) / 2 * 2 * kLine + kLine;
+  job.pieces = p.out_width > kChunk ? ceil_div(p.out_width, kChunk) : 1;
+  job.rows = job.pieces > 1 || p.out_width == 0 ? 1 : kChunk / p.out_width;
+  if (job.rows > p.out_height) job.rows = p.out_height < 1 ? 1 : p.out_height;
+
   const std::int64_t threads = p.num_threads < 1 ? 1 : p.num_threads;
-  const std::int64_t depth = p.depth(), pixels = p.out_height * p.out_width;
-  const std::int64_t blocks = (depth + kDepthBlock - 1) / kDepthBlock;
-  const std::int64_t block = round_up((depth + blocks - 1) / blocks, columns);
-  const std::int64_t chunks_each = (pixels + kChunk - 1) / kChunk, chunks = p.batch * chunks_each;
-  std::int64_t segments = (kWantedTasks + blocks * p.groups - 1) / (blocks * p.groups);
+  const std::int64_t blocks = p.groups * channel_blocks * filter_blocks, chunks = p.out_width ? job.chunks() : 0;
+  std::int64_t segments = ceil_div(kWantedTasks, blocks);
   if (segments > chunks / 2) segments = chunks / 2;
   if (segments < 1) segments = 1;
-
-  const std::int64_t padded_filters = round_up(p.filters, columns);
-  const std::int64_t sums_size = block * padded_filters;  // of one task: rows x panels, either way round
-  const std::int64_t tasks = p.groups * segments * blocks;
-  Buffer<C> sums(tasks * sums_size);
-  Buffer<C> images(threads * block * kChunk);
-  Buffer<C> gradients(threads * padded_filters * kChunk);
-  const std::int64_t pointers_size = block > p.filters ? block : p.filters;
-  Buffer<const C*> pointers(threads * pointers_size);
+  const std::int64_t depth = p.taps() * job.channel_block, sums_size = depth * job.filter_block;
+  Buffer<C> sums(blocks * segments * sums_size), strips(threads * job.strip_size());
+  const std::int64_t gradient_size = kChunk * ceil_div(job.filter_block, kPanel<C>) * kPanel<C>;
+  Buffer<C> gradients(threads * gradient_size);
+  Buffer<std::int64_t> tables(threads * (depth + 2 * kChunk));
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     std::int64_t thread = 0;
 #ifdef _OPENMP
     thread = omp_get_thread_num();
 #endif
+    std::int64_t* in_strip = tables.data() + thread * (depth + 2 * kChunk);
+    std::int64_t *pixel = in_strip + depth, *row = pixel + kChunk;
+    C* strip = strips.data() + thread * job.strip_size();
+    C* gradient = gradients.data() + thread * gradient_size;
 #pragma omp for schedule(dynamic, 1)
-    for (std::int64_t task = 0; task < tasks; ++task) {
-      const std::int64_t b = task % blocks, segment = task / blocks % segments, group = task / blocks / segments;
-      const std::int64_t first = b * block, last = first + block < depth ? first + block : depth;
+    for (std::int64_t task = 0; task < blocks * segments; ++task) {
+      const std::int64_t segment = task % segments, block = task / segments;
+      const std::int64_t channel = block % channel_blocks * job.channel_block;
+      const std::int64_t filter = block / channel_blocks % filter_blocks * job.filter_block;
+      const std::int64_t group = block / channel_blocks / filter_blocks;
       C* mine = sums.data() + task * sums_size;
-      if (first >= last) continue;
-      for (std::int64_t i = chunks * segment / segments, begin = i; i < chunks * (segment + 1) / segments; ++i) {
-        const std::int64_t pixel = i % chunks_each * kChunk;
-        job.add_chunk(i / chunks_each, group, pixel, pixels - pixel < kChunk ? pixels - pixel : kChunk, first, last,
-                      images.data() + thread * block * kChunk, gradients.data() + thread * padded_filters * kChunk,
-                      pointers.data() + thread * pointers_size, mine, i == begin);
+      if (channel >= p.channels || filter >= p.filters) continue;
+      const std::int64_t channels = p.channels - channel < job.channel_block ? p.channels - channel : job.channel_block;
+      const std::int64_t filters = p.filters - filter < job.filter_block ? p.filters - filter : job.filter_block;
+      job.fill_table(channels, in_strip);
+      const std::int64_t begin = chunks * segment / segments, end = chunks * (segment + 1) / segments;
+      if (begin == end) fill_zero(mine, sums_size);
+      for (std::int64_t i = begin; i < end; ++i) {
+        const Chunk k = job.chunk(i);
+        job.fill_strip(k, group * p.channels + channel, channels, strip);
+        job.fill_gradient(k, group * p.filters + filter, filters, gradient);
+        job.fill_offsets(k, pixel, row);
+        add_chunk<C>(
+            {strip, gradient, in_strip, pixel, row, p.taps() * channels, k.pixels(), job.filter_block, i == begin},
+            mine);
       }
     }
-#pragma omp for schedule(static)
-    for (std::int64_t filter = 0; filter < p.groups * p.filters; ++filter) {
-      const std::int64_t group = filter / p.filters, f = filter % p.filters;
-      T* to = static_cast<T*>(grad_weight) + group * p.weight_group + f * p.weight_filter;
-      std::int64_t tap_row = 0, tap_column = 0, channel = 0;
-      for (std::int64_t b = 0; b < blocks; ++b) {
-        const std::int64_t size = depth - b * block < block ? depth - b * block : block, height = job.rows(size);
-        const C* from = sums.data() + (group * segments * blocks + b) * sums_size;
-        for (std::int64_t i = 0; i < size; ++i) {
-          const std::int64_t row = p.channels_last ? f : i, column = p.channels_last ? i : f;
-          const std::int64_t at = (column / columns * height + row) * columns + column % columns;
-          C sum = 0;
-          for (std::int64_t s = 0; chunks > 0 && s < segments; ++s) sum += from[s * blocks * sums_size + at];
-          to[p.tap_rows[tap_row].weight + p.tap_columns[tap_column].weight + channel * p.weight_channel] =
-              from_compute<T>(sum);
-          // The next k: channels run fastest in a channels-last image, taps in a planar one.
-          if (p.channels_last && ++channel < p.channels) continue;
-          if (p.channels_last) channel = 0;
-          if (++tap_column < p.num_tap_columns) continue;
-          tap_column = 0;
-          if (++tap_row < p.num_tap_rows) continue;
-          tap_row = 0;
-          if (!p.channels_last) ++channel;
-        }
-      }
+    // Segments are added and [k][filter] becomes the weight's order: a run of consecutive k for each filter.
+    const std::int64_t runs = job.taps_first() ? p.taps() : 1;
+#pragma omp for schedule(dynamic, 4)
+    for (std::int64_t i = 0; i < blocks * runs; ++i) {
+      const std::int64_t block = i / runs, tap = i % runs;
+      const std::int64_t channel = block % channel_blocks * job.channel_block;
+      const std::int64_t filter = block / channel_blocks % filter_blocks * job.filter_block;
+      const std::int64_t group = block / channel_blocks / filter_blocks;
+      if (channel >= p.channels || filter >= p.filters) continue;
+      const std::int64_t channels = p.channels - channel < job.channel_block ? p.channels - channel : job.channel_block;
+      const std::int64_t filters = p.filters - filter < job.filter_block ? p.filters - filter : job.filter_block;
+      const std::int64_t length = channels * (job.taps_first() ? 1 : p.taps());
+      C* from = sums.data() + block * segments * sums_size + tap * channels * job.filter_block;
+      for (std::int64_t segment = 1; segment < segments; ++segment)
+        for (std::int64_t j = 0; j < length * job.filter_block; j += lanes)
+          store(from + j, load(from + j) + load(from + segment * sums_size + j));
+      T* to =
+          static_cast<T*>(grad_weight) + group * p.weight_group + filter * p.weight_filter + channel * p.weight_channel;
+      if (job.taps_first())
+        to += p.tap_rows[tap / p.num_tap_columns].weight + p.tap_columns[tap % p.num_tap_columns].weight;
+      transpose_block<false>(from, job.filter_block, length, filters, to, p.weight_filter);
     }
   }
 }

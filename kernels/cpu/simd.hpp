@@ -191,6 +191,25 @@ CVPERF_INLINE void store_partial(T* p, Vec<Compute<T>> v, int count) {
   for (int i = 0; i < count; ++i) p[i] = from_compute<T>(v[i]);
 }
 
+// Makes the compiler take `value` as it stands, in a register: it would rather load a number again for each of its
+// uses, or keep an address in three parts.
+template <class V>
+CVPERF_INLINE void hold(V& value) {
+#if defined(__x86_64__)
+  if constexpr (sizeof(V) <= 8) {
+    __asm__("" : "+r"(value));
+  } else {
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(value));
+#else
+    __asm__("" : "+x"(value));
+#endif
+  }
+#else
+  (void)value;
+#endif
+}
+
 // True if any lane of a comparison's result is set.
 template <class Mask>
 CVPERF_INLINE bool any(Mask mask) {

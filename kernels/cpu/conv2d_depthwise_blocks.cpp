@@ -1,0 +1,223 @@
+// Depthwise convolution of channels-last float32 images in register blocks: 4 to 8 output columns by one vector of
+// channels. For each row of taps a block loads the row's weights and then slides along the input: a loaded vector
+// feeds every output column and tap that needs it, so a 3x3 kernel costs 5 loads for 9 multiply-adds and a 5x5 one
+// 11 for 25, and multiply-add is the limit, not the load ports. Columns outside the image are skipped by a bit mask,
+// rows by the range of taps; nothing is padded. Bias starts the sums; clamps end them in registers.
+//
+// Blocking: a task is a band of output rows and a few vectors of channels. Inside it blocks go down the rows before
+// they go along, so that the rows a block shares with the next one are still in L1, and the band's input, whose
+// columns neighbouring blocks share, in L2. Bands are contiguous so that threads do not read each other's rows.
+#include "buffer.hpp"
+#include "conv2d_block_end.hpp"
+#include "conv2d_problem.hpp"
+#include "shuffle.hpp"
+
+namespace cvperf {
+namespace CVPERF_ISA {
+namespace {
+
+constexpr int kLeastColumns = 4, kMostColumns = 8;
+constexpr std::int64_t kBlockBytes = 20 * 1024;  // of input under a block, within L1
+constexpr std::int64_t kBandBytes = 384 * 1024;  // of input under a task, within L2
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+struct Job {
+  const ConvProblem& p;
+  const float* weight;             // [taps][pitch]
+  const float* bias;               // [pitch]
+  std::int64_t pitch;              // channels in whole vectors
+  const std::int64_t* row_offset;  // [tap rows]: of the image row, elements
+  BlockEnd end;
+};
+
+struct Task {
+  std::int64_t n, first_row, last_row, first_channel, last_channel;
+};
+
+// Output columns [x, x + Columns) of row y, for all channels of the task. Bit j of `inside` says whether input
+// column x * Step + j, from the first tap on, is in the image.
+template <int Taps, int Step, int Columns, bool Edge>
+CVPERF_INLINE void run_block(const Job& job, const Task& task, std::int64_t y, std::int64_t x, std::int64_t first_tap,
+                             std::int64_t last_tap, std::uint32_t inside) {
+  constexpr int lanes = kLanes<float>, width = (Columns - 1) * Step + Taps;
+  const ConvProblem& p = job.p;
+  // Copies, because a store of a vector might change anything that is behind a pointer.
+  const std::int64_t in_column = p.in_column, out_column = p.out_column, pitch = job.pitch;
+  const std::int64_t at = task.n * p.out_batch + y * p.out_row + x * out_column;
+  const std::int64_t last_channel = task.last_channel, last_vector = p.groups - lanes;
+  const float* image = static_cast<const float*>(p.in) + task.n * p.in_batch + y * p.stride[0] * p.in_row +
+                       (x * Step + p.tap_columns[0].offset) * in_column;
+  const float *bias = job.bias, *weight = job.weight;
+  const float* residual = p.residual ? static_cast<const float*>(p.residual) + at : nullptr;
+  float* out = static_cast<float*>(p.out) + at;
+  const std::int64_t* row_offset = job.row_offset;
+  const BlockEnd end = job.end;
+  for (std::int64_t channel = task.first_channel; channel < last_channel; channel += lanes) {
+    // The last vector overlaps the one before it: it stores the same numbers there again.
+    const std::int64_t c = channel <= last_vector ? channel : last_vector;
+    Vec<float> sum[Columns][1];
+#pragma GCC unroll 8
+    for (int i = 0; i < Columns; ++i) sum[i][0] = load(bias + c);
+    const float* w = weight + first_tap * Taps * pitch + c;
+    for (std::int64_t r = first_tap; r < last_tap; ++r) {
+      const float* from = image + row_offset[r] + c;
+      Vec<float> tap[Taps];
+#pragma GCC unroll 8
+      for (int t = 0; t < Taps; ++t, w += pitch) tap[t] = load(w);
+#pragma GCC unroll 32
+      for (int j = 0; j < width; ++j) {
+        if (!Edge || inside & (1u << j)) {
+          Vec<float> v = load(from);
+          hold(v);
+#pragma GCC unroll 8
+          for (int t = 0; t < Taps; ++t)
+            if (j >= t && (j - t) % Step == 0 && (j - t) / Step < Columns) sum[(j - t) / Step][0] += v * tap[t];
+        }
+        from += in_column;
+      }
+      if (Edge) hold(inside);  // a bit is tested faster than a flag for each bit is fetched
+    }
+    end_block(end, sum, Columns, out + c, out_column, residual ? residual + c : nullptr);
+  }
+}
+
+template <int Taps, int Step, int Columns>
+void run_task(const Job& job, const Task& task) {
+  constexpr int width = (Columns - 1) * Step + Taps;
+  const ConvProblem& p = job.p;
+  const std::int64_t blocks = ceil_div(p.out_width, Columns);
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    const std::int64_t x = block + 1 < blocks ? block * Columns : p.out_width - Columns;
+    std::uint32_t inside = 0;
+    for (int j = 0; j < width; ++j) {
+      const std::int64_t ix = x * Step + p.tap_columns[0].offset + j;
+      if (ix >= 0 && ix < p.in_width) inside |= std::uint32_t{1} << j;
+    }
+    for (std::int64_t y = task.first_row; y < task.last_row; ++y) {
+      std::int64_t first = 0, last = p.num_tap_rows;
+      while (first < last && y * p.stride[0] + p.tap_rows[first].offset < 0) ++first;
+      while (last > first && y * p.stride[0] + p.tap_rows[last - 1].offset >= p.in_height) --last;
+      if (inside == (std::uint64_t{1} << width) - 1) {
+        run_block<Taps, Step, Columns, false>(job, task, y, x, first, last, inside);
+      } else {
+        run_block<Taps, Step, Columns, true>(job, task, y, x, first, last, inside);
+      }
+    }
+  }
+}
+
+using RunTask = void (*)(const Job&, const Task&);
+
+template <int Taps, int Step>
+RunTask pick_columns(std::int64_t columns) {
+  switch (columns) {
+    case 4:
+      return run_task<Taps, Step, 4>;
+    case 5:
+      return run_task<Taps, Step, 5>;
+    case 6:
+      return run_task<Taps, Step, 6>;
+    case 7:
+      return run_task<Taps, Step, 7>;
+    case 8:
+      return run_task<Taps, Step, 8>;
+    default:
+      return nullptr;
+  }
+}
+
+// Null if there is no block for this kernel. One and two taps are the residues of a strided layer's input gradient.
+RunTask pick(const ConvProblem& p, std::int64_t columns) {
+  for (std::int64_t t = 1; t < p.num_tap_columns; ++t)
+    if (p.tap_columns[t].offset != p.tap_columns[0].offset + t) return nullptr;
+  for (std::int64_t r = 1; r < p.num_tap_rows; ++r)
+    if (p.tap_rows[r].offset < p.tap_rows[r - 1].offset) return nullptr;
+  if (p.stride[1] > 2) return nullptr;
+  switch (p.num_tap_columns * 8 + p.stride[1]) {
+    case 1 * 8 + 1:
+      return pick_columns<1, 1>(columns);
+    case 2 * 8 + 1:
+      return pick_columns<2, 1>(columns);
+    case 3 * 8 + 1:
+      return pick_columns<3, 1>(columns);
+    case 3 * 8 + 2:
+      return pick_columns<3, 2>(columns);
+    case 5 * 8 + 1:
+      return pick_columns<5, 1>(columns);
+    case 5 * 8 + 2:
+      return pick_columns<5, 2>(columns);
+    case 7 * 8 + 1:
+      return pick_columns<7, 1>(columns);
+    default:
+      return nullptr;
+  }
+}
+
+// Weights of channels [first, first + lanes) as [tap][pitch]: the filters, each a run of `size` numbers, go through
+// square transposes. tap_of[i] is the tap whose weight is number i of a filter, or -1.
+void pack_weights(const ConvProblem& p, const std::int64_t* tap_of, std::int64_t first, std::int64_t pitch, float* to) {
+  constexpr int lanes = kLanes<float>;
+  const float* weight = static_cast<const float*>(p.weight);
+  const std::int64_t size = p.weight_group, end = p.groups * size;
+  for (std::int64_t begin = 0; begin < size; begin += lanes) {
+    Vec<float> square[lanes];
+    for (int i = 0; i < lanes; ++i) {
+      const std::int64_t at = (first + i) * size + begin;
+      const std::int64_t left = end - at < 0 ? 0 : end - at;
+      square[i] = left >= lanes ? load(weight + at) : load_partial(weight + at, static_cast<int>(left));
+    }
+    transpose_square<float>(square);
+    for (int i = 0; i < lanes && begin + i < size; ++i)
+      if (tap_of[begin + i] >= 0) store(to + tap_of[begin + i] * pitch + first, square[i]);
+  }
+}
+
+}  // namespace
+
+// Called by run_depthwise. False if there is no block for the problem.
+bool run_depthwise_blocks(const ConvProblem& p) {
+  constexpr std::int64_t lanes = kLanes<float>;
+  if (p.dtype != DType::f32 || !p.channels_last || p.groups < lanes || p.out_width < kLeastColumns) return false;
+  const std::int64_t columns = ceil_div(p.out_width, ceil_div(p.out_width, kMostColumns));
+  const RunTask run = pick(p, columns);
+  if (!run) return false;
+
+  const std::int64_t threads = p.num_threads < 1 ? 1 : p.num_threads;
+  const std::int64_t width = (columns - 1) * p.stride[1] + p.num_tap_columns;
+  std::int64_t channels = kBlockBytes / (4 * width * p.num_tap_rows) / lanes * lanes;
+  if (channels < 2 * lanes) channels = 2 * lanes;
+  const std::int64_t vectors = ceil_div(p.groups, lanes), chunks = ceil_div(p.groups, channels);
+  std::int64_t rows = kBandBytes / (4 * p.stride[0] * p.in_width * (p.groups < channels ? p.groups : channels)) + 1;
+  if (rows > p.out_height) rows = p.out_height;
+  while (threads > 1 && rows >= 8 && p.batch * chunks * ceil_div(p.out_height, rows) < 4 * threads)
+    rows = (rows + 1) / 2;
+  const std::int64_t bands = ceil_div(p.out_height, rows), tasks = p.batch * bands * chunks;
+
+  const std::int64_t pitch = vectors * lanes;
+  Buffer<float> weight(p.taps() * pitch), bias(pitch);
+  Buffer<std::int64_t> tap_of(p.weight_group), row_offset(p.num_tap_rows);
+  for (std::int64_t i = 0; i < p.weight_group; ++i) tap_of[i] = -1;
+  for (std::int64_t tap = 0; tap < p.taps(); ++tap)
+    tap_of[p.tap_rows[tap / p.num_tap_columns].weight + p.tap_columns[tap % p.num_tap_columns].weight] = tap;
+  for (std::int64_t c = 0; c < pitch; ++c)
+    bias[c] = p.bias && c < p.groups ? static_cast<const float*>(p.bias)[c] : 0.0f;
+  for (std::int64_t r = 0; r < p.num_tap_rows; ++r) row_offset[r] = p.tap_rows[r].offset * p.in_row;
+  const Job job{p, weight.data(), bias.data(), pitch, row_offset.data(), BlockEnd(p.activation)};
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+#pragma omp for schedule(static)
+    for (std::int64_t vector = 0; vector < vectors; ++vector)
+      pack_weights(p, tap_of.data(), vector * lanes, pitch, weight.data());
+#pragma omp for schedule(dynamic, 1)
+    for (std::int64_t i = 0; i < tasks; ++i) {
+      const std::int64_t chunk = i % chunks, band = i / chunks % bands;
+      run(job, {i / chunks / bands, p.out_height * band / bands, p.out_height * (band + 1) / bands,
+                vectors * chunk / chunks * lanes, vectors * (chunk + 1) / chunks * lanes});
+    }
+  }
+  return true;
+}
+
+}  // namespace CVPERF_ISA
+}  // namespace cvperf
