@@ -2,6 +2,7 @@
 
 from cvperf.ops.conv2d import conv2d
 from cvperf.ops.int8_gemm import PackedInt8, int8_gemm, pack_int8
+from cvperf.ops.multiscale_roi_align import multiscale_roi_align
 from cvperf.ops.nms import batched_nms, nms
 from cvperf.ops.roi_align import roi_align
 from cvperf.ops.roi_pool import roi_pool
@@ -11,6 +12,7 @@ __all__ = [
     "batched_nms",
     "conv2d",
     "int8_gemm",
+    "multiscale_roi_align",
     "nms",
     "pack_int8",
     "roi_align",

@@ -29,10 +29,12 @@ def ordinary(*arguments: Any) -> bool:
         return False
     recording = torch.is_grad_enabled()
     for argument in arguments:
-        if isinstance(argument, torch.Tensor):
-            if type(argument) not in _KINDS or (recording and argument.requires_grad):
+        for each in argument if isinstance(argument, (list, tuple)) else (argument,):
+            if not isinstance(each, torch.Tensor):
+                continue
+            if type(each) not in _KINDS or (recording and each.requires_grad):
                 return False
-            if torch._C._dispatch_keys(argument).raw_repr() & ~tensor_keys:
+            if torch._C._dispatch_keys(each).raw_repr() & ~tensor_keys:
                 return False  # fake, wrapped, quantised, sparse, a lazy negation, ...
     return True
 

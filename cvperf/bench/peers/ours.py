@@ -20,7 +20,7 @@ from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
 from cvperf.bench.problems.nms import Nms
 from cvperf.bench.problems.pipeline import Pipeline
-from cvperf.bench.problems.roi_align import RoiAlign, RoiAlignBackward
+from cvperf.bench.problems.roi_align import MultiscaleRoiAlign, RoiAlign, RoiAlignBackward
 from cvperf.bench.problems.training import Training, gradients
 
 
@@ -68,6 +68,14 @@ def roi_align_backward(problem: RoiAlignBackward) -> Contender:
     )
 
 
+def multiscale_roi_align(problem: MultiscaleRoiAlign) -> Contender:
+    p = problem
+    arguments = (p.output_size, p.scales, p.sampling_ratio)
+    return Contender(
+        lambda: ops.multiscale_roi_align(p.features, p.boxes, *arguments), context=inference
+    )
+
+
 def nms(problem: Nms) -> Contender:
     p = problem
     return Contender(lambda: ops.nms(p.boxes, p.scores, p.iou_threshold), context=inference)
@@ -107,7 +115,7 @@ def pipeline(problem: Pipeline) -> Contender:
 def _makers() -> dict[str, Any]:
     makers = (
         *(conv2d, conv2d_input_grad, conv2d_weight_grad),
-        *(roi_align, roi_align_backward, nms, int8_gemm),
+        *(roi_align, roi_align_backward, multiscale_roi_align, nms, int8_gemm),
         *(model, training, pipeline),
     )
     return {maker.__name__: maker for maker in makers}
