@@ -29,4 +29,5 @@ PYBIND11_MODULE(_C, m) {
   bind_conv2d(m);
   bind_int8_gemm(m);
   bind_peaks(m);
+  bind_memory(m);
 }

@@ -18,13 +18,17 @@
 #include "buffer.hpp"
 #include "pages.hpp"
 #include "roi_lanes.hpp"
+#include "streaming.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
 
+// From this size on outputs are written past the caches: they would push the maps out, and not fit themselves.
+constexpr std::int64_t kLargeBytes = 32 << 20;
+
 // One bin, Vectors * lanes channels. `pixel_stride` and `row_stride` are in elements.
-template <int Vectors, class T, class C = Compute<T>>
+template <int Vectors, bool kPastCaches = false, class T, class C = Compute<T>>
 CVPERF_INLINE void pool_bin(const T* image, std::int64_t row_stride, std::int64_t pixel_stride, const RoiTap<C>* row,
                             const RoiTap<C>* row_end, const RoiTap<C>* first, const RoiTap<C>* last, T* out) {
   Vec<C> sum[Vectors] = {};
@@ -39,7 +43,18 @@ CVPERF_INLINE void pool_bin(const T* image, std::int64_t row_stride, std::int64_
     }
   }
 #pragma GCC unroll 16
-  for (int v = 0; v < Vectors; ++v) store(out + v * kLanes<C>, sum[v]);
+  for (int v = 0; v < Vectors; ++v) {
+    if constexpr (kPastCaches) {
+      store_past_caches(out + v * kLanes<C>, sum[v]);
+    } else {
+      store(out + v * kLanes<C>, sum[v]);
+    }
+  }
+}
+
+template <class T>
+std::int64_t output_bytes(const RoiAlignArgs& args) {
+  return args.roi.count * args.channels * args.roi.pooled_height * args.roi.pooled_width * sizeof(T);
 }
 
 // --- channels last -----------------------------------------------------------------------------
@@ -61,7 +76,7 @@ void pool_bin_tail(const T* image, std::int64_t row_stride, std::int64_t channel
 }
 
 // One bin of one box, all channels.
-template <class T, class C = Compute<T>>
+template <bool kPastCaches, class T, class C = Compute<T>>
 void pool_channels(const T* image, std::int64_t row_stride, std::int64_t channels, const RoiBox<C>& box, std::int32_t i,
                    std::int32_t j, T* out) {
   constexpr int kVectors = kVectorBytes == 64 ? 16 : 8, kL = kLanes<C>;  // half of the registers, or all but a few
@@ -69,7 +84,7 @@ void pool_channels(const T* image, std::int64_t row_stride, std::int64_t channel
   const RoiTap<C>*first = box.x.taps + box.x.begin[j], *last = box.x.taps + box.x.begin[j + 1];
   std::int64_t c = 0;
   for (; c + kVectors * kL <= channels; c += kVectors * kL) {
-    pool_bin<kVectors>(image + c, row_stride, channels, row, row_end, first, last, out + c);
+    pool_bin<kVectors, kPastCaches>(image + c, row_stride, channels, row, row_end, first, last, out + c);
   }
   for (; c + 4 * kL <= channels; c += 4 * kL) {
     pool_bin<4>(image + c, row_stride, channels, row, row_end, first, last, out + c);
@@ -127,23 +142,36 @@ class TileOrder {
   Buffer<BinRow> rows_;
 };
 
-template <class T, class C = Compute<T>>
-void forward_channels_last(const RoiAlignArgs& args, const RoiSampling<C>& sampling) {
+template <bool kPastCaches, class T, class C = Compute<T>>
+void pool_rows(const RoiAlignArgs& args, const RoiSampling<C>& sampling, const TileOrder& order) {
   const RoiGeometry& roi = args.roi;
   const std::int64_t channels = args.channels;
-  const TileOrder order(sampling, roi, channels * sizeof(T));
   T* output = static_cast<T*>(args.output);
-#pragma omp parallel for num_threads(roi.num_threads) if (roi.num_threads > 1) schedule(dynamic, 32)
-  for (std::int64_t n = 0; n < roi.count * roi.pooled_height; ++n) {
-    const BinRow bins = order[n];
-    const RoiBox<C>& box = sampling.boxes[bins.box];
-    const std::int64_t row_stride = roi.maps[box.map].width * channels;
-    const T* image = static_cast<const T*>(args.inputs[box.map]) + box.image * roi.maps[box.map].height * row_stride;
-    T* out = output + (bins.box * roi.pooled_height + bins.row) * roi.pooled_width * channels;
-    for (std::int32_t j = 0; j < box.x.groups; ++j, out += channels) {
-      pool_channels(image, row_stride, channels, box, bins.row, j, out);
+#pragma omp parallel num_threads(roi.num_threads) if (roi.num_threads > 1)
+  {
+#pragma omp for schedule(dynamic, 32) nowait
+    for (std::int64_t n = 0; n < roi.count * roi.pooled_height; ++n) {
+      const BinRow bins = order[n];
+      const RoiBox<C>& box = sampling.boxes[bins.box];
+      const std::int64_t row_stride = roi.maps[box.map].width * channels;
+      const T* image = static_cast<const T*>(args.inputs[box.map]) + box.image * roi.maps[box.map].height * row_stride;
+      T* out = output + (bins.box * roi.pooled_height + bins.row) * roi.pooled_width * channels;
+      for (std::int32_t j = 0; j < box.x.groups; ++j, out += channels) {
+        pool_channels<kPastCaches>(image, row_stride, channels, box, bins.row, j, out);
+      }
     }
+    if (kPastCaches) settle_streams();
   }
+}
+
+template <class T, class C = Compute<T>>
+void forward_channels_last(const RoiAlignArgs& args, const RoiSampling<C>& sampling) {
+  const TileOrder order(sampling, args.roi, args.channels * sizeof(T));
+  if constexpr (sizeof(T) == sizeof(float) && sizeof(C) == sizeof(float)) {
+    const bool aligned = vector_aligned(args.output) && args.channels % kLanes<C> == 0;
+    if (aligned && output_bytes<T>(args) >= kLargeBytes) return pool_rows<true, T>(args, sampling, order);
+  }
+  pool_rows<false, T>(args, sampling, order);
 }
 
 // --- NCHW --------------------------------------------------------------------------------------
@@ -214,26 +242,41 @@ void forward_map(const RoiAlignArgs& args, const RoiSampling<C>& sampling, std::
   const RoiMap& map = roi.maps[place / roi.images];
   const Touched<C> touched(sampling, roi, place);
   const std::int64_t plane = map.height * map.width, bins = roi.pooled_height * roi.pooled_width;
+  // Several rows of a channel at a time, which the prefetcher follows; but enough pieces for all threads.
+  const std::int64_t piece = map.height / (4 * roi.num_threads), rows = piece < 1 ? 1 : piece < 16 ? piece : 16;
+  const bool large = output_bytes<T>(args) >= kLargeBytes;
   const T* image = static_cast<const T*>(args.inputs[place / roi.images]) + place % roi.images * args.channels * plane;
 #pragma omp parallel num_threads(roi.num_threads) if (roi.num_threads > 1)
   for (std::int64_t channel = 0; channel < args.channels; channel += kBlockLanes<C>) {
     const std::int64_t left = args.channels - channel, valid = left < kBlockLanes<C> ? left : kBlockLanes<C>;
     const int vectors = block_vectors<C>(left), lanes = vectors * kLanes<C>;
-#pragma omp for schedule(dynamic, 2)
-    for (std::int64_t y = 0; y < map.height; ++y) {
-      touched.for_stretches(y, [&](std::int64_t begin, std::int64_t end) {
-        channels_to_lanes(image + channel * plane, plane, valid, y * map.width + begin, y * map.width + end, lanes,
-                          pixels);
-      });
+#pragma omp for schedule(dynamic, 1)
+    for (std::int64_t first = 0; first < map.height; first += rows) {
+      for (int lane = 0; lane < lanes; lane += kLanes<C>) {
+        for (std::int64_t y = first; y < first + rows && y < map.height; ++y) {
+          touched.for_stretches(y, [&](std::int64_t begin, std::int64_t end) {
+            channels_to_lanes(image + channel * plane, plane, valid, y * map.width + begin, y * map.width + end, lane,
+                              lanes, pixels);
+          });
+        }
+      }
     }
-    C* mine = bins_of_threads + thread_index() * bins * kBlockLanes<C>;
+    C* mine = bins_of_threads + thread_index() * 2 * bins * kBlockLanes<C>;
 #pragma omp for schedule(dynamic, 2)
     for (std::int64_t n = sampling.begin[place]; n < sampling.begin[place + 1]; ++n) {
       const std::int64_t k = sampling.sorted[n];
+      T* out = static_cast<T*>(args.output) + (k * args.channels + channel) * bins;
       pool_block(pixels, map.width, vectors, sampling.boxes[k], mine);
-      lanes_to_channels(mine, lanes, 0, bins, bins, valid,
-                        static_cast<T*>(args.output) + (k * args.channels + channel) * bins);
+      if constexpr (sizeof(T) == sizeof(float)) {
+        if (large) {
+          lanes_to_channels(mine, lanes, 0, bins, bins, valid, mine + bins * kBlockLanes<C>);
+          copy_past_caches(mine + bins * kBlockLanes<C>, valid * bins, out);
+          continue;
+        }
+      }
+      lanes_to_channels(mine, lanes, 0, bins, bins, valid, out);
     }
+    if (large) settle_streams();
   }
 }
 
@@ -249,7 +292,7 @@ void forward_planar(const RoiAlignArgs& args, const RoiSampling<C>& sampling) {
   const std::int64_t lanes = block_vectors<C>(args.channels) * kLanes<C>;
   Buffer<C> pixels(largest * lanes);
   prefer_huge_pages(pixels.data(), largest * lanes * sizeof(C));
-  Buffer<C> bins(roi.num_threads * roi.pooled_height * roi.pooled_width * kBlockLanes<C>);
+  Buffer<C> bins(2 * roi.num_threads * roi.pooled_height * roi.pooled_width * kBlockLanes<C>);
   for (std::int64_t place = 0; place < roi.num_maps * roi.images; ++place) {
     if (sampling.begin[place] == sampling.begin[place + 1]) continue;
     forward_map<T>(args, sampling, place, pixels.data(), bins.data());
@@ -259,8 +302,7 @@ void forward_planar(const RoiAlignArgs& args, const RoiSampling<C>& sampling) {
 template <class T>
 void forward(const RoiAlignArgs& args) {
   if (args.roi.count == 0 || args.channels == 0 || args.roi.images == 0) return;
-  prefer_huge_pages(args.output,
-                    args.roi.count * args.channels * args.roi.pooled_height * args.roi.pooled_width * sizeof(T));
+  prefer_huge_pages(args.output, output_bytes<T>(args));
   const RoiSampling<Compute<T>> sampling(args.roi, RoiOrder::by_bin);
   if (args.channels_last) {
     forward_channels_last<T>(args, sampling);

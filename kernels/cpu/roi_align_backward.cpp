@@ -20,7 +20,7 @@ namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
 
-constexpr std::int64_t kBandBytes = 384 << 10;
+constexpr std::int64_t kBandBytes = 768 << 10;  // of a second-level cache of 1 MB; half as much is 5 % slower at most
 
 // Channels `channel` .. of one map of one image, rows begin .. end - 1.
 struct Band {
@@ -102,7 +102,9 @@ void load_bins(const RoiAlignBackwardArgs& args, std::int64_t k, std::int64_t ch
   if (args.channels_last) {
     widen(grad + first * args.channels + channel, args.channels, valid, last + 1 - first, lanes, bins + first * lanes);
   } else {
-    channels_to_lanes(grad + channel * count, count, valid, first, last + 1, lanes, bins);
+    for (int lane = 0; lane < lanes; lane += kLanes<C>) {
+      channels_to_lanes(grad + channel * count, count, valid, first, last + 1, lane, lanes, bins);
+    }
   }
 }
 

@@ -32,30 +32,29 @@ CVPERF_INLINE int block_vectors(std::int64_t channels) {
   return channels < kBlockLanes<C> ? static_cast<int>((channels + kLanes<C> - 1) / kLanes<C>) : kBlockVectors;
 }
 
-// [channel][size] -> [position][lanes] for positions begin .. end - 1. Lanes past the last channel repeat it.
+// [channel][size] -> [position][lanes] for positions begin .. end - 1 and the vector of channels that starts at
+// `lane`. Lanes past the last channel repeat it.
 template <class T, class C = Compute<T>>
 void channels_to_lanes(const T* in, std::int64_t size, std::int64_t channels, std::int64_t begin, std::int64_t end,
-                       int lanes, C* out) {
+                       int lane, int lanes, C* out) {
   constexpr int kL = kLanes<C>;
-  for (int lane = 0; lane < lanes; lane += kL) {
-    const T* rows[kL];
-    for (int i = 0; i < kL; ++i) rows[i] = in + (lane + i < channels ? lane + i : channels - 1) * size;
-    for (std::int64_t p = begin; p < end; p += kL) {
-      // The last square is moved back to end where the others do, so that it is whole.
-      const std::int64_t at = p + kL <= end || end - begin < kL ? p : end - kL;
-      Vec<C> square[kL];
-      if (at + kL <= size) {
+  const T* rows[kL];
+  for (int i = 0; i < kL; ++i) rows[i] = in + (lane + i < channels ? lane + i : channels - 1) * size;
+  for (std::int64_t p = begin; p < end; p += kL) {
+    // The last square is moved back to end where the others do, so that it is whole.
+    const std::int64_t at = p + kL <= end || end - begin < kL ? p : end - kL;
+    Vec<C> square[kL];
+    if (at + kL <= size) {
 #pragma GCC unroll 16
-        for (int i = 0; i < kL; ++i) square[i] = load(rows[i] + at);
-      } else {
-        for (int i = 0; i < kL; ++i) square[i] = load_partial(rows[i] + at, static_cast<int>(size - at));
-      }
-      transpose_square<C>(square);
+      for (int i = 0; i < kL; ++i) square[i] = load(rows[i] + at);
+    } else {
+      for (int i = 0; i < kL; ++i) square[i] = load_partial(rows[i] + at, static_cast<int>(size - at));
+    }
+    transpose_square<C>(square);
 #pragma GCC unroll 16
-      for (int i = 0; i < kL; ++i) {
-        if (at + i >= end) break;
-        store(out + (at + i) * lanes + lane, square[i]);
-      }
+    for (int i = 0; i < kL; ++i) {
+      if (at + i >= end) break;
+      store(out + (at + i) * lanes + lane, square[i]);
     }
   }
 }

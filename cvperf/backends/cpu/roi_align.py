@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cvperf import _C
 from cvperf.backends.cpu.dtypes import DTYPES
+from cvperf.backends.cpu.memory import empty
 from cvperf.backends.pyramid import pyramid_format, pyramid_levels
 from cvperf.backends.registry import FLOATING, layout_of, register
 from cvperf.errors import ArgumentError, describe
@@ -70,9 +71,7 @@ def _align(
             )
     checked = _roi_boxes(boxes, images, features[0].dtype)
     levels = pyramid_levels(boxes, scales, *canonical) if len(scales) > 1 else None
-    output = torch.empty(
-        (checked.shape[0], channels, *bins), dtype=features[0].dtype, memory_format=format
-    )
+    output = empty((checked.shape[0], channels, *bins), features[0].dtype, format)
     _C.roi_align(
         DTYPES[output.dtype],
         _native_levels(features, scales),
@@ -146,7 +145,7 @@ def _align_backward(
     for each in sizes:
         _check_roi_grad("grad", grad, checked, _roi_sizes(*each))
     levels = pyramid_levels(boxes, scales, *canonical) if len(scales) > 1 else None
-    grads = [torch.empty(each[:4], dtype=grad.dtype, memory_format=format) for each in sizes]
+    grads = [empty(each[:4], grad.dtype, format) for each in sizes]
     _C.roi_align_backward(
         DTYPES[grad.dtype],
         grad.data_ptr(),
