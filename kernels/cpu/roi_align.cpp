@@ -24,8 +24,9 @@ namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
 
-// From this size on outputs are written past the caches: they would push the maps out, and not fit themselves.
-constexpr std::int64_t kLargeBytes = 32 << 20;
+// From this size on, half of a third-level cache of 32 MB, outputs are written past the caches: a plain store reads
+// first what it overwrites, and pushes the maps out.
+constexpr std::int64_t kLargeBytes = 16 << 20;
 
 // One bin, Vectors * lanes channels. `pixel_stride` and `row_stride` are in elements.
 template <int Vectors, bool kPastCaches = false, class T, class C = Compute<T>>
