@@ -27,5 +27,6 @@ void bind_conv2d(py::module_& m);
 void bind_int8_gemm(py::module_& m);
 void bind_conv2d_int8(py::module_& m);
 void bind_peaks(py::module_& m);
+void bind_memory(py::module_& m);
 
 }  // namespace cvperf

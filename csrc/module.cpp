@@ -30,4 +30,5 @@ PYBIND11_MODULE(_C, m) {
   bind_int8_gemm(m);
   bind_conv2d_int8(m);
   bind_peaks(m);
+  bind_memory(m);
 }

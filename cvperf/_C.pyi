@@ -46,12 +46,12 @@ def nms(
 ) -> int: ...
 def roi_align(
     dtype: DType,
-    input: int,
+    inputs: Sequence[tuple[int, int, int, float]],
     boxes: int,
+    level_of_box: int,
     output: int,
     count: int,
-    sizes: tuple[int, int, int, int, int, int],
-    spatial_scale: float,
+    sizes: tuple[int, int, int, int],
     sampling_ratio: int,
     aligned: bool,
     channels_last: bool,
@@ -61,10 +61,10 @@ def roi_align_backward(
     dtype: DType,
     grad: int,
     boxes: int,
-    grad_input: int,
+    level_of_box: int,
+    grad_inputs: Sequence[tuple[int, int, int, float]],
     count: int,
-    sizes: tuple[int, int, int, int, int, int],
-    spatial_scale: float,
+    sizes: tuple[int, int, int, int],
     sampling_ratio: int,
     aligned: bool,
     channels_last: bool,
@@ -225,3 +225,9 @@ def peak_copy(
     from_ptr: int, to_ptr: int, bytes: int, rounds: int, streaming: bool, num_threads: int
 ) -> None: ...
 def place_threads(processors: Sequence[Sequence[int]]) -> None: ...
+
+class Block:
+    def __init__(self, bytes: int) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def keep_free(bytes: int) -> None: ...

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import grad as gradients
 
+from cvperf.backends.pyramid import pyramid_levels
 from cvperf.backends.registry import FLOATING, convolution_format, register
 
 # --- nms ------------------------------------------------------------------------------------------
@@ -90,6 +91,68 @@ def roi_align_backward(
     for box_grad, (index, rows, columns) in zip(grad.double(), weights, strict=True):
         image_grad[index] += rows.T @ box_grad @ columns
     return image_grad.to(grad.dtype)
+
+
+@register("multiscale_roi_align", "reference", "cpu", FLOATING, automatic=False)
+def multiscale_roi_align(
+    features: Sequence[Tensor],
+    boxes: Tensor,
+    scales: Sequence[float],
+    pooled_height: int,
+    pooled_width: int,
+    sampling_ratio: int,
+    aligned: bool,
+    canonical_scale: float,
+    canonical_level: int,
+) -> Tensor:
+    """Each level's boxes by themselves."""
+    shape = (len(boxes), features[0].shape[1], pooled_height, pooled_width)
+    output = features[0].new_zeros(shape)
+    levels = _levels(boxes, scales, canonical_scale, canonical_level)
+    for level, (feature, scale) in enumerate(zip(features, scales, strict=True)):
+        here = levels == level
+        bins = (pooled_height, pooled_width)
+        output[here] = roi_align(feature, boxes[here], scale, *bins, sampling_ratio, aligned)
+    return output
+
+
+@register("multiscale_roi_align_backward", "reference", "cpu", FLOATING, automatic=False)
+def multiscale_roi_align_backward(
+    grad: Tensor,
+    boxes: Tensor,
+    scales: Sequence[float],
+    pooled_height: int,
+    pooled_width: int,
+    batch_size: int,
+    channels: int,
+    heights: Sequence[int],
+    widths: Sequence[int],
+    sampling_ratio: int,
+    aligned: bool,
+    canonical_scale: float,
+    canonical_level: int,
+) -> list[Tensor]:
+    levels = _levels(boxes, scales, canonical_scale, canonical_level)
+    grads = []
+    for level, (scale, height, width) in enumerate(zip(scales, heights, widths, strict=True)):
+        here = levels == level
+        bins, size = (pooled_height, pooled_width), (batch_size, channels)
+        grads.append(
+            roi_align_backward(
+                *(grad[here], boxes[here], scale, *bins, *size, height, width),
+                sampling_ratio,
+                aligned,
+            )
+        )
+    return grads
+
+
+def _levels(
+    boxes: Tensor, scales: Sequence[float], canonical_scale: float, canonical_level: int
+) -> Tensor:
+    if len(scales) == 1:
+        return torch.zeros(len(boxes))
+    return pyramid_levels(boxes, scales, canonical_scale, canonical_level)
 
 
 def _roi_weights(

@@ -24,12 +24,16 @@ from cvperf.bench.problems.conv2d import (
 from cvperf.bench.problems.conv2d_int8 import Conv2dInt8Shape
 from cvperf.bench.problems.int8_gemm import Int8GemmShape
 from cvperf.bench.problems.nms import ARRANGEMENTS, NmsShape
-from cvperf.bench.problems.roi_align import RoiAlignBackwardShape, RoiAlignShape
+from cvperf.bench.problems.roi_align import (
+    MultiscaleRoiAlignShape,
+    RoiAlignBackwardShape,
+    RoiAlignShape,
+)
 from cvperf.ops._activation import ACTIVATIONS
 
 FILES: Mapping[str, tuple[type[Shape], ...]] = {
     "conv2d.yaml": (ConvolutionShape, InputGradShape, WeightGradShape),
-    "roi_align.yaml": (RoiAlignShape, RoiAlignBackwardShape),
+    "roi_align.yaml": (RoiAlignShape, RoiAlignBackwardShape, MultiscaleRoiAlignShape),
     "nms.yaml": (NmsShape,),
     "int8_gemm.yaml": (Int8GemmShape,),
     "conv2d_int8.yaml": (Conv2dInt8Shape,),

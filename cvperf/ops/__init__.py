@@ -4,6 +4,7 @@ from cvperf.ops._packed import PackedConv2d, pack_conv2d
 from cvperf.ops.conv2d import conv2d
 from cvperf.ops.conv2d_int8 import PackedConv2dInt8, conv2d_int8, pack_conv2d_int8
 from cvperf.ops.int8_gemm import PackedInt8, int8_gemm, pack_int8
+from cvperf.ops.multiscale_roi_align import multiscale_roi_align
 from cvperf.ops.nms import batched_nms, nms
 from cvperf.ops.roi_align import roi_align
 from cvperf.ops.roi_pool import roi_pool
@@ -16,6 +17,7 @@ __all__ = [
     "conv2d",
     "conv2d_int8",
     "int8_gemm",
+    "multiscale_roi_align",
     "nms",
     "pack_conv2d",
     "pack_conv2d_int8",

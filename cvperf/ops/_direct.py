@@ -15,7 +15,8 @@ import torch
 from torch.autograd import forward_ad
 
 _KINDS = frozenset((torch.Tensor, torch.nn.Parameter))
-_PLAIN = frozenset((type(None), bool, int, float, str, tuple, list, torch.dtype))  # most arguments
+_PLAIN = frozenset((type(None), bool, int, float, str, torch.dtype))  # most arguments
+_SEQUENCES = frozenset((tuple, list))
 _profiling: Callable[[], bool] | None = getattr(torch.autograd, "_profiler_enabled", None)
 
 
@@ -36,6 +37,9 @@ def ordinary(*arguments: Any) -> bool:
                 return False
             if torch._C._dispatch_keys(argument).raw_repr() & other_keys:
                 return False  # fake, wrapped, quantised, sparse, a lazy negation, ...
+        elif kind in _SEQUENCES:  # of numbers or of tensors
+            if argument and isinstance(argument[0], torch.Tensor) and not ordinary(*argument):
+                return False
         elif kind not in _PLAIN and isinstance(argument, torch.Tensor):
             return False  # a subclass
     return True

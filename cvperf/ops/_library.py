@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,8 +23,8 @@ def define(
     """Define ``cvperf::NAME`` from its schema; the registry picks who runs it.
 
     Args:
-        schema: the op's schema without the namespace; its first argument must be a tensor, whose
-            device and dtype select the backend.
+        schema: the op's schema without the namespace; its first argument must be a tensor, or a
+            list of at least one, whose device, dtype and layout select the backend.
         fake: shape, dtype and strides of the output for tensors without data.
         backward: gradient formula as ``torch.library.register_autograd`` takes it.
         setup_context: what the gradient formula needs saved.
@@ -37,8 +37,9 @@ def define(
     qualified = f"cvperf::{name}"
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
 
-    def run(first: torch.Tensor, *args: Any) -> Any:
-        return registry.select_for(name, first).function(first, *args)
+    def run(first: torch.Tensor | Sequence[torch.Tensor], *args: Any) -> Any:
+        tensor = first if isinstance(first, torch.Tensor) else first[0]
+        return registry.select_for(name, tensor).function(first, *args)
 
     for key in ("CPU", "CUDA"):
         _library.impl(name, run, key)
@@ -49,7 +50,7 @@ def define(
         )
     dispatched = getattr(torch.ops.cvperf, name).default
 
-    def call(first: torch.Tensor, *args: Any) -> Any:
+    def call(first: torch.Tensor | Sequence[torch.Tensor], *args: Any) -> Any:
         return (run if ordinary(first, *args) else dispatched)(first, *args)
 
     return call

@@ -88,6 +88,19 @@ def check_scale(spatial_scale: float) -> None:
         )
 
 
+def check_sampling_ratio(sampling_ratio: int) -> None:
+    if isinstance(sampling_ratio, bool) or not isinstance(sampling_ratio, int):
+        raise TypeError(f"sampling_ratio must be an int, got {describe(sampling_ratio)}")
+    if sampling_ratio > MAX_SAMPLING_RATIO:
+        raise ArgumentError(
+            f"sampling_ratio must be at most {MAX_SAMPLING_RATIO} (its square counts the samples "
+            f"of a bin in 32 bits), got {sampling_ratio}; -1 adapts to the size of each box"
+        )
+
+
+MAX_SAMPLING_RATIO = 46340
+
+
 def fake_output(input: Tensor, rois: Tensor, height: int, width: int) -> Tensor:
     """The output without data: one row a box, in the memory format of the input."""
     return torch.empty(

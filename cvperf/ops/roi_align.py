@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.registry import layout_of
-from cvperf.errors import ArgumentError, describe
 from cvperf.ops._library import define
 from cvperf.ops._rois import (
     as_output_size,
     as_rois,
     check_map,
+    check_sampling_ratio,
     check_scale,
     fake_output,
     memory_format,
@@ -69,20 +69,11 @@ def roi_align(
     rois = as_rois(input, boxes)
     height, width = as_output_size(output_size)
     check_scale(spatial_scale)
-    if isinstance(sampling_ratio, bool) or not isinstance(sampling_ratio, int):
-        raise TypeError(f"sampling_ratio must be an int, got {describe(sampling_ratio)}")
-    if sampling_ratio > MAX_SAMPLING_RATIO:
-        raise ArgumentError(
-            f"sampling_ratio must be at most {MAX_SAMPLING_RATIO} (its square counts the samples "
-            f"of a bin in 32 bits), got {sampling_ratio}; -1 adapts to the size of each box"
-        )
+    check_sampling_ratio(sampling_ratio)
     output: Tensor = _roi_align(
         input, rois, spatial_scale, height, width, sampling_ratio, bool(aligned)
     )
     return output
-
-
-MAX_SAMPLING_RATIO = 46340
 
 
 def _fake(

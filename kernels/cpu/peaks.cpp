@@ -10,6 +10,7 @@
 #include "peaks.hpp"
 
 #include "simd.hpp"
+#include "streaming.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
@@ -176,18 +177,6 @@ ArithmeticDone on_every_thread(const ArithmeticArgs& args, double (*work)(std::i
   return {2 * steps * products, checksum, instruction};
 }
 
-CVPERF_INLINE void store_past_caches(float* to, Vec<float> v) {
-#if defined(__AVX512F__) && CVPERF_VECTOR_BYTES == 64
-  _mm512_stream_ps(to, (__m512)v);
-#elif defined(__AVX2__) && CVPERF_VECTOR_BYTES == 32
-  _mm256_stream_ps(to, (__m256)v);
-#elif defined(__SSE2__) && CVPERF_VECTOR_BYTES == 16
-  _mm_stream_ps(to, (__m128)v);
-#else
-  store(to, v);
-#endif
-}
-
 template <bool kStreaming>
 void copy_slice(const float* from, float* to, std::int64_t begin, std::int64_t end) {
   constexpr int kInFlight = 8;
@@ -236,9 +225,7 @@ void peak_copy(const CopyArgs& args) {
       else
         copy_slice<false>(from, to, begin, end);
     }
-#if defined(__SSE2__)
-    _mm_sfence();  // streaming stores are not ordered with what reads them next
-#endif
+    settle_streams();
   }
 }
 

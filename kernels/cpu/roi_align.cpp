@@ -3,56 +3,62 @@
 //
 // Channels last: a pixel is a run of channels, so a block of channels of one bin stays in registers while its
 // pixels stream past. What bounds it is fetching pixels: a box reads a pixel about once, and only different
-// boxes share them. So the bins of all boxes are visited tile by tile of the map, and a tile comes from the
+// boxes share them. So the rows of bins of all boxes are visited tile by tile of the map, and a tile comes from the
 // second-level cache for all but the first that reads it. Tiles keep all channels: a slice of the channels at
 // a large stride would use only some of the cache's sets.
 //
-// NCHW: a vector of channels at a time over all the boxes of an image, likewise from top to bottom.
-// A row of bins is first reduced over its map rows with consecutive pixels in the lanes, as memory has them;
-// the few reduced rows are transposed in registers to put channels in the lanes, where a bin's columns can
-// be anywhere. Reducing before transposing moves pooled_height rows a box and not its whole height.
+// NCHW: one block of channels after another is turned to channels last, into scratch memory that every block uses
+// anew, and only the tiles of the map that some box reads. Then boxes are pooled as above, from top to bottom, and
+// the bins of a box, which fit the first-level cache, are turned back as they are stored. A tile is turned once,
+// however many boxes read it: where boxes cover the map n times this moves n times less than turning each box's
+// pixels, and where they cover little of it, no more. The scratch memory is one block of the largest map: 64
+// channels of one image in float32 (32 on SSE), whatever the number of threads, images and boxes.
 #include "roi_align.hpp"
 
 #include "buffer.hpp"
 #include "pages.hpp"
-#include "shuffle.hpp"
-#include "simd.hpp"
-
-#if defined(_OPENMP)
-extern "C" int omp_get_thread_num();
-#endif
+#include "roi_lanes.hpp"
+#include "streaming.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
 
-int thread_index() {
-#if defined(_OPENMP)
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
+// From this size on, half of a third-level cache of 32 MB, outputs are written past the caches: a plain store reads
+// first what it overwrites, and pushes the maps out.
+constexpr std::int64_t kLargeBytes = 16 << 20;
 
-// --- channels last -----------------------------------------------------------------------------
-
-// One bin, Vectors * lanes channels.
-template <int Vectors, class T, class C = Compute<T>>
-CVPERF_INLINE void pool_bin(const T* image, std::int64_t row_stride, std::int64_t channels, const RoiTap<C>* row,
+// One bin, Vectors * lanes channels. `pixel_stride` and `row_stride` are in elements.
+template <int Vectors, bool kPastCaches = false, class T, class C = Compute<T>>
+CVPERF_INLINE void pool_bin(const T* image, std::int64_t row_stride, std::int64_t pixel_stride, const RoiTap<C>* row,
                             const RoiTap<C>* row_end, const RoiTap<C>* first, const RoiTap<C>* last, T* out) {
   Vec<C> sum[Vectors] = {};
   for (; row != row_end; ++row) {
     const T* pixels = image + row->index * row_stride;
     for (const RoiTap<C>* column = first; column != last; ++column) {
-      const T* pixel = pixels + column->index * channels;
+      const T* pixel = pixels + column->index * pixel_stride;
+      asm("" : "+r"(pixel));  // else GCC keeps an address for each vector, in more registers than there are
       const Vec<C> weight = broadcast(row->weight * column->weight);
 #pragma GCC unroll 16
       for (int v = 0; v < Vectors; ++v) sum[v] += load(pixel + v * kLanes<C>) * weight;
     }
   }
 #pragma GCC unroll 16
-  for (int v = 0; v < Vectors; ++v) store(out + v * kLanes<C>, sum[v]);
+  for (int v = 0; v < Vectors; ++v) {
+    if constexpr (kPastCaches) {
+      store_past_caches(out + v * kLanes<C>, sum[v]);
+    } else {
+      store(out + v * kLanes<C>, sum[v]);
+    }
+  }
 }
+
+template <class T>
+std::int64_t output_bytes(const RoiAlignArgs& args) {
+  return args.roi.count * args.channels * args.roi.pooled_height * args.roi.pooled_width * sizeof(T);
+}
+
+// --- channels last -----------------------------------------------------------------------------
 
 // The channels that do not fill a vector.
 template <class T, class C = Compute<T>>
@@ -71,15 +77,18 @@ void pool_bin_tail(const T* image, std::int64_t row_stride, std::int64_t channel
 }
 
 // One bin of one box, all channels.
-template <class T, class C = Compute<T>>
+template <bool kPastCaches, class T, class C = Compute<T>>
 void pool_channels(const T* image, std::int64_t row_stride, std::int64_t channels, const RoiBox<C>& box, std::int32_t i,
                    std::int32_t j, T* out) {
-  constexpr int kVectors = 8, kL = kLanes<C>;
+  constexpr int kVectors = kVectorBytes == 64 ? 16 : 8, kL = kLanes<C>;  // half of the registers, or all but a few
   const RoiTap<C>*row = box.y.taps + box.y.begin[i], *row_end = box.y.taps + box.y.begin[i + 1];
   const RoiTap<C>*first = box.x.taps + box.x.begin[j], *last = box.x.taps + box.x.begin[j + 1];
   std::int64_t c = 0;
   for (; c + kVectors * kL <= channels; c += kVectors * kL) {
-    pool_bin<kVectors>(image + c, row_stride, channels, row, row_end, first, last, out + c);
+    pool_bin<kVectors, kPastCaches>(image + c, row_stride, channels, row, row_end, first, last, out + c);
+  }
+  for (; c + 4 * kL <= channels; c += 4 * kL) {
+    pool_bin<4>(image + c, row_stride, channels, row, row_end, first, last, out + c);
   }
   for (; c + kL <= channels; c += kL) {
     pool_bin<1>(image + c, row_stride, channels, row, row_end, first, last, out + c);
@@ -89,194 +98,217 @@ void pool_channels(const T* image, std::int64_t row_stride, std::int64_t channel
   }
 }
 
-struct BinRef {
-  std::int32_t box, row, column;
+struct BinRow {
+  std::int32_t box, row;
 };
 
-// The bins of all boxes, tile by tile of the map (by a bin's first pixel).
+// The rows of bins of all boxes, tile by tile of the maps (by the first pixel).
 class TileOrder {
  public:
   template <class C>
   TileOrder(const RoiSampling<C>& sampling, const RoiGeometry& roi, std::int64_t pixel_bytes)
-      : bins_(roi.count * roi.pooled_height * roi.pooled_width) {
+      : rows_(roi.count * roi.pooled_height) {
     constexpr std::int64_t kTileBytes = 64 << 10;  // a tile and its surroundings fit the second-level cache
     int shift = 2;
     while (shift < 8 && (pixel_bytes << 2 * (shift + 1)) <= kTileBytes) ++shift;
-    const std::int64_t columns = (roi.width >> shift) + 1, tiles = ((roi.height >> shift) + 1) * columns;
-    Buffer<std::int64_t> next(roi.images * tiles + 1);
-    for (std::int64_t i = 0; i <= roi.images * tiles; ++i) next[i] = 0;
+    Buffer<std::int64_t> map_begin(roi.num_maps + 1);
+    map_begin[0] = 0;
+    for (std::int64_t m = 0; m < roi.num_maps; ++m) {
+      const RoiMap& map = roi.maps[m];
+      map_begin[m + 1] = map_begin[m] + roi.images * ((map.height >> shift) + 1) * ((map.width >> shift) + 1);
+    }
+    const std::int64_t tiles = map_begin[roi.num_maps];
+    Buffer<std::int64_t> next(tiles + 1);
+    for (std::int64_t i = 0; i <= tiles; ++i) next[i] = 0;
     const auto visit = [&](auto&& each) {
       for (std::int64_t k = 0; k < roi.count; ++k) {
         const RoiBox<C>& box = sampling.boxes[k];
+        const RoiMap& map = roi.maps[box.map];
+        const std::int64_t columns = (map.width >> shift) + 1, image_tiles = ((map.height >> shift) + 1) * columns;
+        const std::int64_t first = map_begin[box.map] + box.image * image_tiles + (box.x.low >> shift);
         for (std::int32_t i = 0; i < box.y.groups; ++i) {
-          const std::int64_t tile = box.image * tiles + (first_pixel(box.y, i) >> shift) * columns;
-          for (std::int32_t j = 0; j < box.x.groups; ++j) {
-            each(tile + (first_pixel(box.x, j) >> shift), BinRef{static_cast<std::int32_t>(k), i, j});
-          }
+          const bool reads = box.y.begin[i] < box.y.begin[i + 1];
+          const std::int64_t y = reads ? box.y.taps[box.y.begin[i]].index : 0;
+          each(first + (y >> shift) * columns, BinRow{static_cast<std::int32_t>(k), i});
         }
       }
     };
-    visit([&](std::int64_t tile, BinRef) { ++next[tile + 1]; });
-    for (std::int64_t i = 1; i <= roi.images * tiles; ++i) next[i] += next[i - 1];
-    visit([&](std::int64_t tile, BinRef bin) { bins_[next[tile]++] = bin; });
+    visit([&](std::int64_t tile, BinRow) { ++next[tile + 1]; });
+    for (std::int64_t i = 1; i <= tiles; ++i) next[i] += next[i - 1];
+    visit([&](std::int64_t tile, BinRow row) { rows_[next[tile]++] = row; });
   }
-  const BinRef& operator[](std::int64_t i) const { return bins_[i]; }
+  const BinRow& operator[](std::int64_t i) const { return rows_[i]; }
 
  private:
-  template <class C>
-  static std::int64_t first_pixel(const RoiAxis<C>& axis, std::int32_t group) {
-    return axis.begin[group] < axis.begin[group + 1] ? axis.taps[axis.begin[group]].index : 0;
-  }
-  Buffer<BinRef> bins_;
+  Buffer<BinRow> rows_;
 };
+
+template <bool kPastCaches, class T, class C = Compute<T>>
+void pool_rows(const RoiAlignArgs& args, const RoiSampling<C>& sampling, const TileOrder& order) {
+  const RoiGeometry& roi = args.roi;
+  const std::int64_t channels = args.channels;
+  T* output = static_cast<T*>(args.output);
+#pragma omp parallel num_threads(roi.num_threads) if (roi.num_threads > 1)
+  {
+#pragma omp for schedule(dynamic, 32) nowait
+    for (std::int64_t n = 0; n < roi.count * roi.pooled_height; ++n) {
+      const BinRow bins = order[n];
+      const RoiBox<C>& box = sampling.boxes[bins.box];
+      const std::int64_t row_stride = roi.maps[box.map].width * channels;
+      const T* image = static_cast<const T*>(args.inputs[box.map]) + box.image * roi.maps[box.map].height * row_stride;
+      T* out = output + (bins.box * roi.pooled_height + bins.row) * roi.pooled_width * channels;
+      for (std::int32_t j = 0; j < box.x.groups; ++j, out += channels) {
+        pool_channels<kPastCaches>(image, row_stride, channels, box, bins.row, j, out);
+      }
+    }
+    if (kPastCaches) settle_streams();
+  }
+}
 
 template <class T, class C = Compute<T>>
 void forward_channels_last(const RoiAlignArgs& args, const RoiSampling<C>& sampling) {
-  const RoiGeometry& roi = args.roi;
-  const std::int64_t channels = args.channels, row_stride = roi.width * channels;
-  const TileOrder order(sampling, roi, channels * sizeof(T));
-  const std::int64_t bins = roi.count * roi.pooled_height * roi.pooled_width;
-  const T* input = static_cast<const T*>(args.input);
-  T* output = static_cast<T*>(args.output);
-#pragma omp parallel for num_threads(roi.num_threads) if (roi.num_threads > 1) schedule(dynamic, 256)
-  for (std::int64_t n = 0; n < bins; ++n) {
-    const BinRef bin = order[n];
-    const RoiBox<C>& box = sampling.boxes[bin.box];
-    const std::int64_t index = (bin.box * roi.pooled_height + bin.row) * roi.pooled_width + bin.column;
-    pool_channels(input + box.image * roi.height * row_stride, row_stride, channels, box, bin.row, bin.column,
-                  output + index * channels);
+  const TileOrder order(sampling, args.roi, args.channels * sizeof(T));
+  if constexpr (sizeof(T) == sizeof(float) && sizeof(C) == sizeof(float)) {
+    const bool aligned = vector_aligned(args.output) && args.channels % kLanes<C> == 0;
+    if (aligned && output_bytes<T>(args) >= kLargeBytes) return pool_rows<true, T>(args, sampling, order);
   }
+  pool_rows<false, T>(args, sampling, order);
 }
 
 // --- NCHW --------------------------------------------------------------------------------------
 
+// Which stretches of a map's rows some box reads, in units of a vector.
 template <class C>
-struct Scratch {
-  C* row;   // [width rounded up to lanes][lanes]: one reduced row of the box, channels in the lanes
-  C* bins;  // [bins rounded up to lanes][lanes]
+class Touched {
+ public:
+  Touched(const RoiSampling<C>& sampling, const RoiGeometry& roi, std::int64_t place)
+      : map_(roi.maps[place / roi.images]), columns_((map_.width + kUnit - 1) / kUnit), marks_(map_.height * columns_) {
+    __builtin_memset(marks_.data(), 0, map_.height * columns_);
+    for (std::int64_t n = sampling.begin[place]; n < sampling.begin[place + 1]; ++n) {
+      const RoiBox<C>& box = sampling.boxes[sampling.sorted[n]];
+      if (box.x.low == box.x.high) continue;
+      const std::int64_t first = box.x.low / kUnit, last = (box.x.high - 1) / kUnit;
+      for (std::int32_t t = 0; t < box.y.begin[box.y.groups]; ++t) {
+        __builtin_memset(marks_.data() + box.y.taps[t].index * columns_ + first, 1, last - first + 1);
+      }
+    }
+  }
+  // each(begin, end) for every stretch of row y, begin and end being columns.
+  template <class Each>
+  void for_stretches(std::int64_t y, Each&& each) const {
+    const unsigned char* row = marks_.data() + y * columns_;
+    for (std::int64_t begin = 0; begin < columns_;) {
+      if (!row[begin]) {
+        ++begin;
+        continue;
+      }
+      std::int64_t end = begin + 1;
+      while (end < columns_ && row[end]) ++end;
+      each(begin * kUnit, end * kUnit < map_.width ? end * kUnit : map_.width);
+      begin = end;
+    }
+  }
+
+ private:
+  static constexpr int kUnit = kLanes<C>;
+  const RoiMap& map_;
+  std::int64_t columns_;
+  Buffer<unsigned char> marks_;
 };
 
-// A row of bins: sums the map rows with pixels in the lanes, then turns channels into the lanes.
-template <class T, class C = Compute<T>>
-CVPERF_INLINE void reduce_rows(const T* const* planes, std::int64_t width, const RoiTap<C>* row,
-                               const RoiTap<C>* row_end, std::int64_t low, std::int64_t blocks, C* out) {
-  constexpr int kL = kLanes<C>;
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    const std::int64_t x = low + b * kL;
-    const std::int64_t left = width - x;
-    Vec<C> sum[kL] = {};
-    if (left >= kL) {
-      for (const RoiTap<C>* r = row; r != row_end; ++r) {
-        const Vec<C> weight = broadcast(r->weight);
-        const std::int64_t offset = r->index * width + x;
-#pragma GCC unroll 16
-        for (int c = 0; c < kL; ++c) sum[c] += load(planes[c] + offset) * weight;
-      }
-    } else {
-      for (const RoiTap<C>* r = row; r != row_end; ++r) {
-        const std::int64_t offset = r->index * width + x;
-#pragma GCC unroll 16
-        for (int c = 0; c < kL; ++c) {
-          sum[c] += load_partial(planes[c] + offset, static_cast<int>(left)) * broadcast(r->weight);
-        }
-      }
-    }
-    transpose_square<C>(sum);
-#pragma GCC unroll 16
-    for (int i = 0; i < kL; ++i) store(out + (b * kL + i) * kL, sum[i]);
-  }
-}
-
-// bins[bin][lane] -> out[lane][bin] for the first `valid` lanes.
-template <class T, class C = Compute<T>>
-CVPERF_INLINE void store_bins(const C* bins, std::int64_t count, int valid, T* out) {
-  constexpr int kL = kLanes<C>;
-  for (std::int64_t b = 0; b < count; b += kL) {
-    Vec<C> block[kL];
-#pragma GCC unroll 16
-    for (int i = 0; i < kL; ++i) block[i] = load(bins + (b + i) * kL);
-    transpose_square<C>(block);
-    const std::int64_t left = count - b;
-#pragma GCC unroll 16
-    for (int c = 0; c < kL; ++c) {  // a constant count, so that the block stays in registers
-      if (c >= valid) break;
-      if (left >= kL) {
-        store(out + c * count + b, block[c]);
-      } else {
-        store_partial(out + c * count + b, block[c], static_cast<int>(left));
-      }
-    }
-  }
-}
-
-template <class T, class C = Compute<T>>
-void pool_box_planes(const T* const* planes, int valid, std::int64_t width, const RoiBox<C>& box,
-                     const Scratch<C>& scratch, T* out) {
-  constexpr int kL = kLanes<C>;
-  // Blocks of pixels start so that as few as possible cross the end of a row.
-  const std::int64_t blocks = (box.x.high - box.x.low + kL - 1) / kL;
-  const std::int64_t fitting = width - blocks * kL;
-  const std::int64_t low = box.x.low < fitting ? box.x.low : fitting > 0 ? fitting : 0;
-  C* bin = scratch.bins;
+// All bins of one box for one block of channels: pixels [height * width][lanes] -> bins [bins][lanes].
+template <class C>
+void pool_block(const C* pixels, std::int64_t width, int vectors, const RoiBox<C>& box, C* bins) {
+  const std::int64_t lanes = vectors * kLanes<C>;
   for (std::int32_t i = 0; i < box.y.groups; ++i) {
     const RoiTap<C>*row = box.y.taps + box.y.begin[i], *row_end = box.y.taps + box.y.begin[i + 1];
-    if (row != row_end) reduce_rows<T>(planes, width, row, row_end, low, blocks, scratch.row);
-    for (std::int32_t j = 0; j < box.x.groups; ++j, bin += kL) {
-      Vec<C> sum = {};
-      if (row != row_end) {
-        for (std::int32_t t = box.x.begin[j]; t < box.x.begin[j + 1]; ++t) {
-          sum += load(scratch.row + (box.x.taps[t].index - low) * kL) * broadcast(box.x.taps[t].weight);
-        }
+    for (std::int32_t j = 0; j < box.x.groups; ++j, bins += lanes) {
+      const RoiTap<C>*first = box.x.taps + box.x.begin[j], *last = box.x.taps + box.x.begin[j + 1];
+      if (vectors == kBlockVectors) {
+        pool_bin<kBlockVectors>(pixels, width * lanes, lanes, row, row_end, first, last, bins);
+        continue;
       }
-      store(bin, sum);
+      for (std::int64_t c = 0; c < lanes; c += kLanes<C>) {
+        pool_bin<1>(pixels + c, width * lanes, lanes, row, row_end, first, last, bins + c);
+      }
     }
   }
-  store_bins<T>(scratch.bins, std::int64_t(box.y.groups) * box.x.groups, valid, out);
+}
+
+// The boxes of one map of one image.
+template <class T, class C = Compute<T>>
+void forward_map(const RoiAlignArgs& args, const RoiSampling<C>& sampling, std::int64_t place, C* pixels,
+                 C* bins_of_threads) {
+  const RoiGeometry& roi = args.roi;
+  const RoiMap& map = roi.maps[place / roi.images];
+  const Touched<C> touched(sampling, roi, place);
+  const std::int64_t plane = map.height * map.width, bins = roi.pooled_height * roi.pooled_width;
+  // Several rows of a channel at a time, which the prefetcher follows; but enough pieces for all threads.
+  const std::int64_t piece = map.height / (4 * roi.num_threads), rows = piece < 1 ? 1 : piece < 16 ? piece : 16;
+  const bool large = output_bytes<T>(args) >= kLargeBytes;
+  const T* image = static_cast<const T*>(args.inputs[place / roi.images]) + place % roi.images * args.channels * plane;
+#pragma omp parallel num_threads(roi.num_threads) if (roi.num_threads > 1)
+  for (std::int64_t channel = 0; channel < args.channels; channel += kBlockLanes<C>) {
+    const std::int64_t left = args.channels - channel, valid = left < kBlockLanes<C> ? left : kBlockLanes<C>;
+    const int vectors = block_vectors<C>(left), lanes = vectors * kLanes<C>;
+#pragma omp for schedule(dynamic, 1)
+    for (std::int64_t first = 0; first < map.height; first += rows) {
+      for (int lane = 0; lane < lanes; lane += kLanes<C>) {
+        for (std::int64_t y = first; y < first + rows && y < map.height; ++y) {
+          touched.for_stretches(y, [&](std::int64_t begin, std::int64_t end) {
+            channels_to_lanes(image + channel * plane, plane, valid, y * map.width + begin, y * map.width + end, lane,
+                              lanes, pixels);
+          });
+        }
+      }
+    }
+    C* mine = bins_of_threads + thread_index() * 2 * bins * kBlockLanes<C>;
+#pragma omp for schedule(dynamic, 2)
+    for (std::int64_t n = sampling.begin[place]; n < sampling.begin[place + 1]; ++n) {
+      const std::int64_t k = sampling.sorted[n];
+      T* out = static_cast<T*>(args.output) + (k * args.channels + channel) * bins;
+      pool_block(pixels, map.width, vectors, sampling.boxes[k], mine);
+      if constexpr (sizeof(T) == sizeof(float)) {
+        if (large) {
+          lanes_to_channels(mine, lanes, 0, bins, bins, valid, mine + bins * kBlockLanes<C>);
+          copy_past_caches(mine + bins * kBlockLanes<C>, valid * bins, out);
+          continue;
+        }
+      }
+      lanes_to_channels(mine, lanes, 0, bins, bins, valid, out);
+    }
+    if (large) settle_streams();
+  }
 }
 
 template <class T, class C = Compute<T>>
-void forward_planes(const RoiAlignArgs& args, const RoiSampling<C>& sampling) {
-  constexpr int kL = kLanes<C>;
+void forward_planar(const RoiAlignArgs& args, const RoiSampling<C>& sampling) {
   const RoiGeometry& roi = args.roi;
-  const std::int64_t plane = roi.height * roi.width, bins = roi.pooled_height * roi.pooled_width;
-  const std::int64_t blocks = (args.channels + kL - 1) / kL;
-  const std::int64_t row_size = (roi.width + kL) * kL, bins_size = (bins + kL) * kL;
-  Buffer<C> scratch(roi.num_threads * (row_size + bins_size));
-  // A task is one block of channels and a share of an image's boxes: shares only where blocks are few.
-  const std::int64_t wanted = roi.num_threads * 4;
-  const std::int64_t shares =
-      blocks * roi.images >= wanted ? 1 : (wanted + blocks * roi.images - 1) / (blocks * roi.images);
-  const T* input = static_cast<const T*>(args.input);
-  T* output = static_cast<T*>(args.output);
-#pragma omp parallel for num_threads(roi.num_threads) if (roi.num_threads > 1) schedule(dynamic, 1)
-  for (std::int64_t task = 0; task < roi.images * blocks * shares; ++task) {
-    const std::int64_t share = task % shares, block = task / shares % blocks, n = task / shares / blocks;
-    const std::int64_t first = sampling.image_begin[n], boxes = sampling.image_begin[n + 1] - first;
-    C* mine = scratch.data() + thread_index() * (row_size + bins_size);
-    const std::int64_t left = args.channels - block * kL;
-    const int valid = left < kL ? static_cast<int>(left) : kL;
-    const T* planes[kL];
-    for (int c = 0; c < kL; ++c) {  // past the last channel: read it again, its lanes are not stored
-      planes[c] = input + (n * args.channels + block * kL + (c < valid ? c : valid - 1)) * plane;
-    }
-    for (std::int64_t i = first + boxes * share / shares; i < first + boxes * (share + 1) / shares; ++i) {
-      const std::int64_t k = sampling.sorted[i];
-      pool_box_planes<T>(planes, valid, roi.width, sampling.boxes[k], Scratch<C>{mine, mine + row_size},
-                         output + (k * args.channels + block * kL) * bins);
-    }
+  std::int64_t largest = 0;
+  for (std::int64_t place = 0; place < roi.num_maps * roi.images; ++place) {
+    const RoiMap& map = roi.maps[place / roi.images];
+    const bool read = sampling.begin[place] < sampling.begin[place + 1];
+    if (read && map.height * map.width > largest) largest = map.height * map.width;
+  }
+  const std::int64_t lanes = block_vectors<C>(args.channels) * kLanes<C>;
+  Buffer<C> pixels(largest * lanes);
+  prefer_huge_pages(pixels.data(), largest * lanes * sizeof(C));
+  Buffer<C> bins(2 * roi.num_threads * roi.pooled_height * roi.pooled_width * kBlockLanes<C>);
+  for (std::int64_t place = 0; place < roi.num_maps * roi.images; ++place) {
+    if (sampling.begin[place] == sampling.begin[place + 1]) continue;
+    forward_map<T>(args, sampling, place, pixels.data(), bins.data());
   }
 }
 
 template <class T>
 void forward(const RoiAlignArgs& args) {
   if (args.roi.count == 0 || args.channels == 0 || args.roi.images == 0) return;
-  prefer_huge_pages(args.output,
-                    args.roi.count * args.channels * args.roi.pooled_height * args.roi.pooled_width * sizeof(T));
+  prefer_huge_pages(args.output, output_bytes<T>(args));
   const RoiSampling<Compute<T>> sampling(args.roi, RoiOrder::by_bin);
   if (args.channels_last) {
     forward_channels_last<T>(args, sampling);
   } else {
-    forward_planes<T>(args, sampling);
+    forward_planar<T>(args, sampling);
   }
 }
 

@@ -19,17 +19,18 @@ struct AxisGeometry {
 };
 
 template <class Coordinate>
-AxisGeometry axis_geometry(Coordinate first, Coordinate last, std::int64_t pooled, const RoiGeometry& g) {
+AxisGeometry axis_geometry(Coordinate first, Coordinate last, double spatial_scale, std::int64_t pooled,
+                           const RoiGeometry& g) {
   AxisGeometry axis;
   const double offset = g.aligned ? 0.5 : 0.0;
-  axis.start = double(first) * g.spatial_scale - offset;
-  const double end = double(last) * g.spatial_scale - offset;
+  axis.start = double(first) * spatial_scale - offset;
+  const double end = double(last) * spatial_scale - offset;
   double size = end - axis.start;
   if (!g.aligned) size = std::max(size, 1.0);
   axis.bin = size / double(pooled);
   axis.grid = g.sampling_ratio;
   if (g.sampling_ratio <= 0) {
-    const Coordinate scale = Coordinate(g.spatial_scale), shift = Coordinate(offset);
+    const Coordinate scale = Coordinate(spatial_scale), shift = Coordinate(offset);
     Coordinate extent = (last * scale - shift) - (first * scale - shift);
     if (!g.aligned) extent = std::max(extent, Coordinate(1));
     const double count = std::ceil(double(Coordinate(extent / Coordinate(pooled))));
@@ -183,7 +184,7 @@ RoiAxis<T> transpose(const RoiAxis<T>& bins, std::int32_t* counts, const AxisSto
 template <class T>
 struct Storage {
   std::vector<RoiBox<T>> boxes;
-  std::vector<std::int64_t> sorted, image_begin;
+  std::vector<std::int64_t> sorted, begin;
   std::unique_ptr<RoiTap<T>[]> taps;        // left uninitialised: pages that no box needs are never touched
   std::unique_ptr<std::int32_t[]> indices;  // keys and begins
 };
@@ -201,18 +202,28 @@ struct Scratch {
 template <class T>
 struct Plan {
   AxisGeometry axis[2];  // y, x
-  std::int64_t tap_offset[2], index_offset[2], capacity[2];
+  std::int64_t size[2], tap_offset[2], index_offset[2], capacity[2];
 };
 
-// Counting sort by image and first row.
+// Counting sort by map, image and the tile that holds the box's first pixel.
 template <class T>
 void sort_boxes(const RoiGeometry& g, Storage<T>& storage) {
-  const auto key = [&](std::int64_t k) { return storage.boxes[k].image * (g.height + 1) + storage.boxes[k].y.low; };
-  std::vector<std::int64_t> next(g.images * (g.height + 1) + 1, 0);
+  constexpr int kTile = 16;  // pixels on a side
+  std::vector<std::int64_t> first_key(g.num_maps * g.images + 1, 0);
+  for (std::int64_t place = 0; place < g.num_maps * g.images; ++place) {
+    const RoiMap& map = g.maps[place / g.images];
+    first_key[place + 1] = first_key[place] + (map.height / kTile + 1) * (map.width / kTile + 1);
+  }
+  const auto key = [&](std::int64_t k) {
+    const RoiBox<T>& box = storage.boxes[k];
+    const std::int64_t columns = g.maps[box.map].width / kTile + 1;
+    return first_key[box.map * g.images + box.image] + box.y.low / kTile * columns + box.x.low / kTile;
+  };
+  std::vector<std::int64_t> next(first_key.back() + 1, 0);
   for (std::int64_t k = 0; k < g.count; ++k) ++next[key(k) + 1];
   for (std::size_t i = 1; i < next.size(); ++i) next[i] += next[i - 1];
-  storage.image_begin.resize(g.images + 1);
-  for (std::int64_t n = 0; n <= g.images; ++n) storage.image_begin[n] = next[n * (g.height + 1)];
+  storage.begin.resize(first_key.size());
+  for (std::size_t place = 0; place < first_key.size(); ++place) storage.begin[place] = next[first_key[place]];
   storage.sorted.resize(g.count);
   for (std::int64_t k = 0; k < g.count; ++k) storage.sorted[next[key(k)]++] = k;
 }
@@ -220,25 +231,32 @@ void sort_boxes(const RoiGeometry& g, Storage<T>& storage) {
 template <class T, class Coordinate>
 void build(const RoiGeometry& g, RoiOrder order, Storage<T>& storage) {
   const Coordinate* boxes = static_cast<const Coordinate*>(g.boxes);
-  const std::int64_t pooled[2] = {g.pooled_height, g.pooled_width}, size[2] = {g.height, g.width};
+  const std::int64_t pooled[2] = {g.pooled_height, g.pooled_width};
   const bool by_pixel = order == RoiOrder::by_pixel;
   std::vector<Plan<T>> plans(g.count);
   storage.boxes.resize(g.count);
-  std::int64_t taps = 0, indices = 0, most = 0;
+  std::int64_t taps = 0, indices = 0, most = 0, longest = 0;
+  for (std::int64_t m = 0; m < g.num_maps; ++m) longest = std::max({longest, g.maps[m].height, g.maps[m].width});
   for (std::int64_t k = 0; k < g.count; ++k) {
     const Coordinate* box = boxes + 5 * k;
+    const std::int32_t level = g.levels ? g.levels[k] : 0;
+    storage.boxes[k].map = std::max(level, 0);
+    storage.boxes[k].image = std::int64_t(box[0]);
+    const RoiMap& map = g.maps[storage.boxes[k].map];
     Plan<T>& plan = plans[k];
+    plan.size[0] = map.height;
+    plan.size[1] = map.width;
     for (int a = 0; a < 2; ++a) {
-      plan.axis[a] = axis_geometry(box[2 - a], box[4 - a], pooled[a], g);
-      plan.capacity[a] = tap_capacity(plan.axis[a], pooled[a], size[a]);
-      const std::int64_t groups = by_pixel ? std::min(plan.capacity[a], size[a]) : pooled[a];
+      plan.axis[a] = axis_geometry(box[2 - a], box[4 - a], map.spatial_scale, pooled[a], g);
+      if (level < 0) plan.axis[a].grid = 0;
+      plan.capacity[a] = tap_capacity(plan.axis[a], pooled[a], plan.size[a]);
+      const std::int64_t groups = by_pixel ? std::min(plan.capacity[a], plan.size[a]) : pooled[a];
       plan.tap_offset[a] = taps;
       plan.index_offset[a] = indices;
       taps += plan.capacity[a];
       indices += 2 * groups + 1;
       most = std::max(most, plan.capacity[a]);
     }
-    storage.boxes[k].image = std::int64_t(box[0]);
   }
   storage.taps.reset(new RoiTap<T>[taps]);
   storage.indices.reset(new std::int32_t[indices]);
@@ -246,7 +264,7 @@ void build(const RoiGeometry& g, RoiOrder order, Storage<T>& storage) {
   const int threads = int(std::min<std::int64_t>(g.num_threads, g.count / 32 + 1));
   std::vector<std::unique_ptr<Scratch<T>>> scratch(threads);
   for (auto& s : scratch) {
-    if (by_pixel) s.reset(new Scratch<T>(most, std::max(pooled[0], pooled[1]), std::max(size[0], size[1])));
+    if (by_pixel) s.reset(new Scratch<T>(most, std::max(pooled[0], pooled[1]), longest));
   }
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
   for (int part = 0; part < threads; ++part) {
@@ -255,14 +273,14 @@ void build(const RoiGeometry& g, RoiOrder order, Storage<T>& storage) {
       RoiAxis<T> axes[2];
       for (int a = 0; a < 2; ++a) {
         std::int32_t* index = storage.indices.get() + plan.index_offset[a];
-        const std::int64_t groups = by_pixel ? std::min(plan.capacity[a], size[a]) : pooled[a];
+        const std::int64_t groups = by_pixel ? std::min(plan.capacity[a], plan.size[a]) : pooled[a];
         const AxisStorage<T> out{index, index + groups, storage.taps.get() + plan.tap_offset[a]};
         if (by_pixel) {
           const RoiAxis<T> bins =
-              fill_bins(plan.axis[a], pooled[a], size[a], plan.capacity[a], scratch[part]->axis(pooled[a]));
+              fill_bins(plan.axis[a], pooled[a], plan.size[a], plan.capacity[a], scratch[part]->axis(pooled[a]));
           axes[a] = transpose(bins, scratch[part]->counts.get(), out);
         } else {
-          axes[a] = fill_bins(plan.axis[a], pooled[a], size[a], plan.capacity[a], out);
+          axes[a] = fill_bins(plan.axis[a], pooled[a], plan.size[a], plan.capacity[a], out);
         }
       }
       storage.boxes[k].y = axes[0];
@@ -284,7 +302,7 @@ RoiSampling<T>::RoiSampling(const RoiGeometry& geometry, RoiOrder order) {
   }
   boxes = storage->boxes.data();
   sorted = storage->sorted.data();
-  image_begin = storage->image_begin.data();
+  begin = storage->begin.data();
   storage_ = storage.release();
 }
 

@@ -35,18 +35,25 @@ struct RoiAxis {
 
 template <class T>
 struct RoiBox {
-  std::int64_t image;
+  std::int64_t map, image;
   RoiAxis<T> y, x;
+};
+
+// One level of a feature pyramid.
+struct RoiMap {
+  std::int64_t height, width;
+  double spatial_scale;  // map pixels per unit of the boxes
 };
 
 struct RoiGeometry {
   const void* boxes;  // [count, 5]: image, x1, y1, x2, y2; float64 if boxes_f64, else float32
   bool boxes_f64;
   std::int64_t count;
-  std::int64_t images;
-  std::int64_t height, width;                // of the map
+  const RoiMap* maps;
+  std::int64_t num_maps;
+  const std::int32_t* levels;                // [count]: each box's map; -1: it reads nothing. Null: all read map 0
+  std::int64_t images;                       // of every map
   std::int64_t pooled_height, pooled_width;  // bins
-  double spatial_scale;                      // map pixels per unit of the boxes
   std::int64_t sampling_ratio;               // samples per bin and axis; <= 0: ceil(box size / bins)
   bool aligned;                              // shift by half a pixel, and let boxes be smaller than a pixel
   int num_threads;
@@ -62,10 +69,10 @@ struct RoiSampling {
   RoiSampling& operator=(const RoiSampling&) = delete;
 
   const RoiBox<T>* boxes;  // [count]
-  // [count]: boxes grouped by image, from top to bottom of the map and then in their order, so that a box finds
-  // in cache what its neighbours have touched.
+  // [count]: boxes grouped by map and image, tile by tile from top to bottom and then in their order, so that a
+  // box finds in cache what its neighbours have touched.
   const std::int64_t* sorted;
-  const std::int64_t* image_begin;  // [images + 1]: where an image's boxes start in `sorted`
+  const std::int64_t* begin;  // [num_maps * images + 1]: where the boxes of map * images + image start in `sorted`
 
  private:
   void* storage_;

@@ -29,7 +29,11 @@ from cvperf.bench.problems.conv2d_int8 import Conv2dInt8Shape
 from cvperf.bench.problems.int8_gemm import Int8GemmShape
 from cvperf.bench.problems.model import ModelShape
 from cvperf.bench.problems.nms import ARRANGEMENTS, NmsShape
-from cvperf.bench.problems.roi_align import RoiAlignBackwardShape, RoiAlignShape
+from cvperf.bench.problems.roi_align import (
+    MultiscaleRoiAlignShape,
+    RoiAlignBackwardShape,
+    RoiAlignShape,
+)
 from cvperf.ops._activation import ACTIVATIONS
 
 HERE = [peer for peer in (OURS, *all_peers()) if "cpu" in peer.devices and not peer.missing()]
@@ -67,6 +71,7 @@ def _detection() -> Iterator[Shape]:
             yield shape(**ROIS, aligned=aligned)
     yield RoiAlignShape(**ROIS, aligned=True, layout="contiguous", sampling_ratio=0)
     yield RoiAlignShape(**ROIS, dtype="bfloat16")
+    yield MultiscaleRoiAlignShape(**{**ROIS, "box_side": (8.0, 128.0)}, levels=3)
 
 
 def _quantised() -> Iterator[Shape]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import cvperf
 from cvperf import _C, ops
 from cvperf.backends import reference
+from cvperf.backends.registry import prefer
 from cvperf.ops._activation import ACTIVATIONS
 
 EXAMPLES = int(os.environ.get("CVPERF_FUZZ_EXAMPLES", "150"))
@@ -140,6 +141,42 @@ def test_roi_align_and_roi_pool(
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=2e-4)
         expected = torchvision.ops.roi_pool(image.contiguous(), boxes, (height, width), 0.5)
         assert torch.equal(pooled, expected)
+
+
+@random_calls
+@given(isas, images(), st.integers(1, 5), st.lists(layouts, min_size=5, max_size=5),
+       st.integers(0, 9), st.integers(1, 8), st.integers(1, 8), st.sampled_from([-1, 0, 1, 2, 3]),
+       st.booleans(), st.booleans(), seeds)  # fmt: skip
+def test_multiscale_roi_align(
+    isa, image, levels, its_layouts, count, height, width, ratio, aligned, wild, seed
+) -> None:
+    _C.select_isa(isa)
+    torch.manual_seed(seed)
+    shapes = [
+        (*image.shape[:2], -(-image.shape[2] // 2**level), -(-image.shape[3] // 2**level))
+        for level in range(levels)
+    ]
+    features = [
+        laid_out(torch.randn(shape).to(image.dtype), layout)
+        for shape, layout in zip(shapes, its_layouts, strict=False)
+    ]
+    scales = [2.0**-level / 16 for level in range(levels)]
+    count = count if image.shape[0] else 0
+    corner = torch.randn(count, 2) * 60
+    boxes = torch.cat([corner, corner + 400 * torch.rand(count, 2) ** 2 - 1], 1)
+    boxes = sprinkle_wild(boxes, seed) if wild else boxes
+    index = torch.randint(max(image.shape[0], 1), (count, 1)).float()
+    boxes = torch.cat([index, boxes], 1).to(image.dtype)
+    source = [each.clone().requires_grad_() for each in features]
+    call = (boxes, (height, width), scales, ratio)
+    found = ops.multiscale_roi_align(source, *call, aligned=aligned)
+    found.sum().backward()
+    assert found.shape == (count, image.shape[1], height, width)
+    assert all(each.grad.shape == each.shape for each in source)
+    if not wild:
+        with prefer("reference"):
+            expected = ops.multiscale_roi_align(features, *call, aligned=aligned)
+        assert_close(found, expected, image.dtype)
 
 
 @random_calls

@@ -208,6 +208,18 @@ def test_bits_do_not_depend_on_the_number_of_threads(layout: Any) -> None:
         assert torch.equal(gradient, answers[0][1]), "gradient"
 
 
+@BOTH_LAYOUTS
+@pytest.mark.parametrize("channels", [256, 249])
+def test_a_large_output_has_the_bits_of_small_ones(channels: int, layout: Any, isa: str) -> None:
+    # From 16 MB on it is written past the caches.
+    image = torch.randn(1, channels, 20, 20).contiguous(memory_format=layout)
+    boxes = random_boxes(360, 1, (20, 20), seed=8).float()
+    got = roi_align(image, boxes, 7, 1.0, 2, True)
+    assert got.nbytes > 16 << 20
+    parts = [roi_align(image, part, 7, 1.0, 2, True) for part in boxes.split(90)]
+    assert torch.equal(got, torch.cat(parts))
+
+
 def test_other_strides_are_served() -> None:
     image = torch.randn(30, 2, 20, 9).permute(1, 3, 2, 0)
     boxes = random_boxes(10, 2, (20, 30)).float()

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from cvperf import _C
 from cvperf.backends.cpu.dtypes import DTYPES
+from cvperf.backends.cpu.memory import empty
+from cvperf.backends.pyramid import pyramid_format, pyramid_levels
 from cvperf.backends.registry import FLOATING, layout_of, register
 from cvperf.errors import ArgumentError, describe
+
+_RoiSizes = tuple[int, int, int, int, int, int]
+_MOST_SAMPLES = 46340  # a bin and axis: the square is counted in 32 bits
 
 
 @register("roi_align", "cpu", "cpu", FLOATING)
@@ -21,24 +28,59 @@ def roi_align(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
-    image, format = _dense(image)
-    boxes = _roi_boxes(boxes, image.shape[0], image.dtype)
-    images, channels, height, width = image.shape
-    sizes = _roi_sizes(images, channels, height, width, pooled_height, pooled_width)
-    output = torch.empty(
-        (boxes.shape[0], image.shape[1], pooled_height, pooled_width),
-        dtype=image.dtype,
-        memory_format=format,
-    )
+    bins = (pooled_height, pooled_width)
+    return _align([image], boxes, [spatial_scale], bins, sampling_ratio, aligned)
+
+
+@register("multiscale_roi_align", "cpu", "cpu", FLOATING)
+def multiscale_roi_align(
+    features: Sequence[Tensor],
+    boxes: Tensor,
+    scales: Sequence[float],
+    pooled_height: int,
+    pooled_width: int,
+    sampling_ratio: int,
+    aligned: bool,
+    canonical_scale: float,
+    canonical_level: int,
+) -> Tensor:
+    bins, canonical = (pooled_height, pooled_width), (canonical_scale, canonical_level)
+    return _align(features, boxes, scales, bins, sampling_ratio, aligned, canonical)
+
+
+def _align(
+    features: Sequence[Tensor],
+    boxes: Tensor,
+    scales: Sequence[float],
+    bins: tuple[int, int],
+    sampling_ratio: int,
+    aligned: bool,
+    canonical: tuple[float, int] = (224.0, 4),
+) -> Tensor:
+    """One kernel call for all levels; ``canonical`` chooses among them if they are several."""
+    images, channels = features[0].shape[:2]
+    format = pyramid_format(features)
+    features = [each.contiguous(memory_format=format) for each in features]
+    for each in features:
+        height, width = each.shape[2:]
+        _roi_sizes(images, channels, height, width, *bins)
+        if each.shape[:2] != features[0].shape[:2] or each.dtype != features[0].dtype:
+            raise ArgumentError(
+                "features must share images, channels and dtype, got "
+                + ", ".join(map(describe, features))
+            )
+    checked = _roi_boxes(boxes, images, features[0].dtype)
+    levels = pyramid_levels(boxes, scales, *canonical) if len(scales) > 1 else None
+    output = empty((checked.shape[0], channels, *bins), features[0].dtype, format)
     _C.roi_align(
-        DTYPES[image.dtype],
-        image.data_ptr(),
-        boxes.data_ptr(),
+        DTYPES[output.dtype],
+        _native_levels(features, scales),
+        checked.data_ptr(),
+        0 if levels is None else levels.data_ptr(),
         output.data_ptr(),
-        boxes.shape[0],
-        sizes,
-        spatial_scale,
-        min(sampling_ratio, 46340),
+        checked.shape[0],
+        (images, channels, *bins),
+        min(sampling_ratio, _MOST_SAMPLES),
         aligned,
         format == torch.channels_last,
         torch.get_num_threads(),
@@ -60,25 +102,72 @@ def roi_align_backward(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
+    sizes = (batch_size, channels, height, width, pooled_height, pooled_width)
+    return _align_backward(grad, boxes, [spatial_scale], [sizes], sampling_ratio, aligned)[0]
+
+
+@register("multiscale_roi_align_backward", "cpu", "cpu", FLOATING)
+def multiscale_roi_align_backward(
+    grad: Tensor,
+    boxes: Tensor,
+    scales: Sequence[float],
+    pooled_height: int,
+    pooled_width: int,
+    batch_size: int,
+    channels: int,
+    heights: Sequence[int],
+    widths: Sequence[int],
+    sampling_ratio: int,
+    aligned: bool,
+    canonical_scale: float,
+    canonical_level: int,
+) -> list[Tensor]:
+    sizes = [
+        (batch_size, channels, height, width, pooled_height, pooled_width)
+        for height, width in zip(heights, widths, strict=True)
+    ]
+    canonical = (canonical_scale, canonical_level)
+    return _align_backward(grad, boxes, scales, sizes, sampling_ratio, aligned, canonical)
+
+
+def _align_backward(
+    grad: Tensor,
+    boxes: Tensor,
+    scales: Sequence[float],
+    sizes: Sequence[_RoiSizes],
+    sampling_ratio: int,
+    aligned: bool,
+    canonical: tuple[float, int] = (224.0, 4),
+) -> list[Tensor]:
     grad, format = _dense(grad)
-    boxes = _roi_boxes(boxes, batch_size, grad.dtype)
-    sizes = _roi_sizes(batch_size, channels, height, width, pooled_height, pooled_width)
-    _check_roi_grad("grad", grad, boxes, sizes)
-    image_grad = torch.empty(sizes[:4], dtype=grad.dtype, memory_format=format)
+    images, channels, _, _, *bins = sizes[0]
+    checked = _roi_boxes(boxes, images, grad.dtype)
+    for each in sizes:
+        _check_roi_grad("grad", grad, checked, _roi_sizes(*each))
+    levels = pyramid_levels(boxes, scales, *canonical) if len(scales) > 1 else None
+    grads = [empty(each[:4], grad.dtype, format) for each in sizes]
     _C.roi_align_backward(
         DTYPES[grad.dtype],
         grad.data_ptr(),
-        boxes.data_ptr(),
-        image_grad.data_ptr(),
-        boxes.shape[0],
-        sizes,
-        spatial_scale,
-        min(sampling_ratio, 46340),
+        checked.data_ptr(),
+        0 if levels is None else levels.data_ptr(),
+        _native_levels(grads, scales),
+        checked.shape[0],
+        (images, channels, bins[0], bins[1]),
+        min(sampling_ratio, _MOST_SAMPLES),
         aligned,
         format == torch.channels_last,
         torch.get_num_threads(),
     )
-    return image_grad
+    return grads
+
+
+def _native_levels(
+    maps: Sequence[Tensor], scales: Sequence[float]
+) -> list[tuple[int, int, int, float]]:
+    """Each level as the native module takes it: address, height, width, spatial scale."""
+    pairs = zip(maps, scales, strict=True)
+    return [(each.data_ptr(), each.shape[2], each.shape[3], scale) for each, scale in pairs]
 
 
 @register("roi_pool", "cpu", "cpu", FLOATING)
@@ -139,9 +228,6 @@ def roi_pool_backward(
         torch.get_num_threads(),
     )
     return image_grad
-
-
-_RoiSizes = tuple[int, int, int, int, int, int]
 
 
 def _dense(tensor: Tensor) -> tuple[Tensor, torch.memory_format]:

@@ -21,7 +21,7 @@ from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
 from cvperf.bench.problems.nms import Nms
 from cvperf.bench.problems.pipeline import Pipeline
-from cvperf.bench.problems.roi_align import RoiAlign, RoiAlignBackward
+from cvperf.bench.problems.roi_align import MultiscaleRoiAlign, RoiAlign, RoiAlignBackward
 from cvperf.bench.problems.training import Training, gradients
 
 
@@ -73,6 +73,14 @@ def roi_align_backward(problem: RoiAlignBackward) -> Contender:
     return Contender(
         lambda: run(p.grad, p.boxes, scale, height, width, *size, ratio, aligned),
         context=inference,
+    )
+
+
+def multiscale_roi_align(problem: MultiscaleRoiAlign) -> Contender:
+    p = problem
+    arguments = (p.output_size, p.scales, p.sampling_ratio)
+    return Contender(
+        lambda: ops.multiscale_roi_align(p.features, p.boxes, *arguments), context=inference
     )
 
 
@@ -132,7 +140,7 @@ def pipeline(problem: Pipeline) -> Contender:
 def _makers() -> dict[str, Any]:
     makers = (
         *(conv2d, conv2d_input_grad, conv2d_weight_grad),
-        *(roi_align, roi_align_backward, nms, int8_gemm, conv2d_int8),
+        *(roi_align, roi_align_backward, multiscale_roi_align, nms, int8_gemm, conv2d_int8),
         *(model, training, pipeline),
     )
     return {maker.__name__: maker for maker in makers}

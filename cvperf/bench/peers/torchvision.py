@@ -9,7 +9,7 @@ from cvperf.bench.contender import Contender, Unsupported
 from cvperf.bench.peers.base import Peer
 from cvperf.bench.peers.torch import inference
 from cvperf.bench.problems.nms import Nms
-from cvperf.bench.problems.roi_align import RoiAlign, RoiAlignBackward
+from cvperf.bench.problems.roi_align import MultiscaleRoiAlign, RoiAlign, RoiAlignBackward
 
 
 def nms(problem: Nms) -> Contender:
@@ -47,6 +47,19 @@ def roi_align_backward(problem: RoiAlignBackward) -> Contender:
     )
 
 
+def multiscale_roi_align(problem: MultiscaleRoiAlign) -> Contender:
+    p = problem
+    _check_dtype(p.boxes)
+    from torchvision.ops import MultiScaleRoIAlign
+
+    features = {str(i): each.contiguous() for i, each in enumerate(p.features)}
+    pool = MultiScaleRoIAlign([*features], p.output_size, p.sampling_ratio)
+    boxes = p.boxes_of_images
+    height, width = (round(side / p.scales[0]) for side in p.features[0].shape[2:])
+    images = [(height, width)] * p.shape.n
+    return Contender(lambda: pool(features, boxes, images), context=inference, layout="contiguous")
+
+
 def _check_dtype(tensor: Tensor) -> None:
     """Raises Unsupported for what torchvision's kernels do not take."""
     if tensor.dtype == torch.bfloat16:
@@ -56,6 +69,11 @@ def _check_dtype(tensor: Tensor) -> None:
 PEER = Peer(
     "torchvision",
     ("torchvision",),
-    {"nms": nms, "roi_align": roi_align, "roi_align_backward": roi_align_backward},
+    {
+        "nms": nms,
+        "roi_align": roi_align,
+        "roi_align_backward": roi_align_backward,
+        "multiscale_roi_align": multiscale_roi_align,
+    },
     devices=("cpu", "cuda"),
 )

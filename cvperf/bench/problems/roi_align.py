@@ -1,7 +1,8 @@
-"""RoI Align and the gradient of its features."""
+"""RoI Align, the gradient of its features, and RoI Align over a feature pyramid."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -61,7 +62,7 @@ class RoiAlignShape(Shape):
             "aligned": self.aligned,
         }
 
-    def problem(self, seed: int = 0, device: str = "cpu") -> RoiAlign:
+    def problem(self, seed: int = 0, device: str = "cpu") -> Problem:
         return RoiAlign(self, seed, device)
 
 
@@ -153,3 +154,91 @@ class RoiAlignBackward(RoiAlign):
             self.sampling_ratio,
             self.aligned,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiscaleRoiAlignShape(RoiAlignShape):
+    """``multiscale_roi_align``: every box from the level of a pyramid that its size calls for.
+
+    The finest map is [n, c, h, w] of ``spatial_scale``; each further level is half as large.
+    """
+
+    op: ClassVar[str] = "multiscale_roi_align"
+
+    levels: int
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of each level, halves rounded up as a stride-2 layer does."""
+        steps = [2**level for level in range(self.levels)]
+        return [(-(-self.h // step), -(-self.w // step)) for step in steps]
+
+    @property
+    def scales(self) -> list[float]:
+        return [self.spatial_scale / 2**level for level in range(self.levels)]
+
+    @property
+    def bytes(self) -> int:
+        bins = self.boxes * self.output_size[0] * self.output_size[1] * self.c
+        pixels = self.n * self.c * sum(height * width for height, width in self.sizes)
+        touched = min(pixels, 4 * self.samples * self.c)
+        return (touched + bins + 5 * self.boxes) * self.torch_dtype.itemsize
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {
+            "features": [(self.n, self.c, *size) for size in self.sizes],
+            "boxes": (self.boxes, 5),
+            "output_size": self.output_size,
+            "scales": self.scales,
+            "sampling_ratio": self.sampling_ratio,
+        }
+
+    def problem(self, seed: int = 0, device: str = "cpu") -> MultiscaleRoiAlign:
+        return MultiscaleRoiAlign(self, seed, device)
+
+
+class MultiscaleRoiAlign(Problem):
+    """A feature map for each level, and boxes [K, 5] in the order of their images."""
+
+    shape: MultiscaleRoiAlignShape
+
+    def __init__(self, shape: MultiscaleRoiAlignShape, seed: int, device: str) -> None:
+        self.shape = shape
+        random = generator(seed, device)
+        self.features = [
+            torch.randn((shape.n, shape.c, *size), generator=random, device=device).to(
+                shape.torch_dtype, memory_format=shape.memory_format
+            )
+            for size in shape.sizes
+        ]
+        boxes = _boxes(shape, random, device).to(shape.torch_dtype)
+        self.boxes = boxes[boxes[:, 0].argsort(stable=True)]
+        self.scales, self.output_size = shape.scales, shape.output_size
+        self.sampling_ratio = shape.sampling_ratio
+
+    @property
+    def boxes_of_images(self) -> list[Tensor]:
+        """[L, 4] of each image."""
+        return [self.boxes[self.boxes[:, 0] == n, 1:] for n in range(self.shape.n)]
+
+    @property
+    def tolerance(self) -> float:
+        return max(super().tolerance, 1e-4)  # as for RoiAlign
+
+    def reference(self) -> Tensor:
+        """torchvision in float64, level by level; the level is chosen in the dtype of the boxes."""
+        from torchvision.ops import roi_align
+        from torchvision.ops.poolers import LevelMapper
+
+        shape = self.shape
+        first = round(-math.log2(self.scales[0]))
+        mapper = LevelMapper(first, first + shape.levels - 1)
+        levels = mapper([self.boxes[:, 1:].cpu()]).to(self.boxes.device)
+        size = (shape.boxes, shape.c, *shape.output_size)
+        output = torch.zeros(size, dtype=torch.float64, device=self.boxes.device)
+        for level, (features, scale) in enumerate(zip(self.features, self.scales, strict=True)):
+            boxes = self.boxes[levels == level].double()
+            call = (self.output_size, scale, self.sampling_ratio)
+            output[levels == level] = roi_align(features.double(), boxes, *call)
+        return output
