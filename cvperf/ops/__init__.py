@@ -2,9 +2,10 @@
 
 from cvperf.ops.conv2d import conv2d
 from cvperf.ops.int8_gemm import PackedInt8, int8_gemm, pack_int8
-from cvperf.ops.nms import batched_nms, nms
+from cvperf.ops.nms import batched_nms, nms, nms_padded
 from cvperf.ops.roi_align import roi_align
 from cvperf.ops.roi_pool import roi_pool
+from cvperf.ops.soft_nms import soft_nms
 
 __all__ = [
     "PackedInt8",
@@ -12,7 +13,9 @@ __all__ = [
     "conv2d",
     "int8_gemm",
     "nms",
+    "nms_padded",
     "pack_int8",
     "roi_align",
     "roi_pool",
+    "soft_nms",
 ]
