@@ -6,8 +6,8 @@
 // screen, rounding included, cannot exclude suppression. Above some hundred kept boxes a hash grid
 // (nms_grid.hpp) finds those near enough in place and size; a box for which that is no gain sweeps the whole
 // list. Both are exact, so which one ran does not show.
-// Boxes go in blocks (nms_suppress.hpp): threads test the boxes of a block against those kept of earlier
-// blocks, then one thread settles them among themselves. The answer does not depend on who tested what.
+// Where that is much work, boxes go in blocks (nms_suppress.hpp): threads test the boxes of a block against those
+// kept before it, then one thread settles them among themselves. The answer does not depend on who tested what.
 // After the idea of greedy NMS in Felzenszwalb et al., "Object Detection with Discriminatively Trained
 // Part-Based Models", 2010.
 //
@@ -27,8 +27,6 @@ extern "C" int omp_get_thread_num();  // omp.h is not needed for this one
 namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
-
-constexpr std::int64_t kParallelFrom = 2000;  // boxes
 
 inline int thread_number() {
 #ifdef _OPENMP

@@ -1,4 +1,4 @@
-// Greedy suppression of boxes in a given order, in blocks. Part of nms.cpp, which has the design note.
+// Greedy suppression of boxes in a given order. Part of nms.cpp, which has the design note.
 #pragma once
 #include "buffer.hpp"
 #include "nms_grid.hpp"
@@ -8,9 +8,9 @@ namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
 
-constexpr int kUnroll = 4;  // chunks per step of the sweep
-template <class T>
-constexpr std::int64_t kBlock = 16 * kLanes<T>;  // boxes of a block
+constexpr int kUnroll = 4;                               // chunks per step of the sweep
+constexpr std::int64_t kParallelFrom = 2000;             // boxes
+constexpr std::int64_t kMostBlock = 8192, kAlone = 512;  // boxes that threads test together; that one takes alone
 template <class T>
 constexpr std::int64_t kGridFrom = 24 * kLanes<T>;  // kept boxes from which the grid pays
 constexpr std::int64_t kGridCost = 4;               // chunks of the sweep in the time of one of the grid
@@ -56,7 +56,7 @@ struct KeptList {
   }
 };
 
-// What a block's first, parallel pass has found out about a box.
+// What the first test of a box has found out.
 template <class T>
 struct Candidate {
   Box<T> box;
@@ -65,8 +65,8 @@ struct Candidate {
   bool given_up;                                                  // the grid was asked in vain
 };
 
-// Scratch memory of suppressions of up to n boxes each, one for each of `parts` threads, allocated before they
-// start.
+// Scratch memory of `parts` suppressions at a time of up to n boxes each, allocated before threads start. A single
+// one may use several threads, those of several use one each.
 template <class T>
 class Scratch {
  public:
@@ -80,7 +80,9 @@ class Scratch {
       : kept_(KeptList<T>::reals_for(n)),
         grid_(with_grid ? Grid<T>::chunks_for(n) * kChunk<T> : 0),
         integers_size_(with_grid ? Grid<T>::integers_for(n) : 0),
-        block_(n < kBlock<T> ? n : kBlock<T>),
+        block_(parts > 1 || n < kParallelFrom ? 1
+               : n < kMostBlock               ? n
+                                              : kMostBlock),
         reals_(static_cast<std::size_t>(parts * (kept_ + grid_))),
         integers_(static_cast<std::size_t>(parts * integers_size_)),
         candidates_(static_cast<std::size_t>(parts * block_)) {
@@ -121,56 +123,51 @@ class Suppression {
         grid_(boxes.n, scratch.grid, scratch.integers, double(threshold.value)),
         candidates_(scratch.candidates),
         keep_(keep),
-        grid_from_(with_grid ? kGridFrom<T> : kNever) {
-    plan(0);
-  }
+        grid_from_(with_grid ? kGridFrom<T> : kNever) {}
 
   // Returns the number of boxes kept.
   std::int64_t run(int threads) {
-    if (grid_from_ < kNever) grid_from_ *= threads;  // which sweep that much faster
-    if (threads <= 1) {
-      while (more()) alone(sequence_.n);
-      return written_;
-    }
-#pragma omp parallel num_threads(threads)
     while (more()) {
-      const std::int64_t first = done_;
-#pragma omp for schedule(static)
-      for (std::int64_t i = first; i < shared_end_; ++i) test(i, candidates_[i - first]);
-#pragma omp master  // not `single`: the kept boxes stay in one core's cache
-      {
-        if (shared_end_ > first) {
-          settle_block();
-        } else {
-          alone(first + 8 * kBlock<T>);
-        }
-        plan(first);
+      const std::int64_t block = threads > 1 ? block_for_team() : 0;
+      if (block == 0) {
+        alone(threads > 1 ? done_ + kAlone : sequence_.n);
+        continue;
       }
-#pragma omp barrier
+      const std::int64_t first = done_;
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 64)
+      for (std::int64_t i = first; i < first + block; ++i) test(i, candidates_[i - first]);
+      settle_block(first + block);
     }
     return written_;
   }
 
  private:
   bool more() const { return done_ < sequence_.n && written_ < sequence_.limit; }
-  std::int64_t least(std::int64_t a, std::int64_t b) const { return a < b ? a : b; }
 
   // Suppresses up to number `end` by one thread, or until the grid is dropped.
   void alone(std::int64_t end) {
-    const std::int64_t stop = least(end, sequence_.n);
+    const std::int64_t stop = end < sequence_.n ? end : sequence_.n;
     const bool had_grid = has_grid_;
+    const std::int64_t before = kept_.count, first = done_;
     for (; done_ < stop && more() && has_grid_ >= had_grid; ++done_) {
       test(done_, candidates_[0]);
       settle(done_, candidates_[0]);
     }
+    mostly_kept_ = kept_.count - before > (done_ - first) / 2;
   }
 
-  // Decides who takes the next boxes. Where the grid answers and most boxes are kept, filing them is half the
-  // work, and one thread does that best by itself: another would fetch each new box from its cache.
-  void plan(std::int64_t first) {
-    const bool mostly_kept = kept_.count - kept_before_ > (done_ - first) / 2;
-    kept_before_ = kept_.count;
-    shared_end_ = mostly_kept && has_grid_ ? done_ : least(done_ + kBlock<T>, sequence_.n);
+  // How many of the next boxes are worth waking the other threads for; 0: none. Each block ends with all threads
+  // waiting for the last, which on a busy machine takes milliseconds, so blocks are few: they grow with the kept
+  // boxes. Not where the grid answers and most boxes are kept: filing them is half the work there, and each new
+  // box would be fetched from the cache of the thread that filed it.
+  std::int64_t block_for_team() const {
+    constexpr std::int64_t kTeamWork = 80000, kSearch = 32;  // chunks; a search of the grid counts as 32
+    if (kept_.count < 1024 || (has_grid_ && mostly_kept_)) return 0;
+    const std::int64_t worth = kTeamWork / (has_grid_ ? kSearch : kept_.count / kLanes<T>);
+    std::int64_t block = worth > kept_.count / 4 ? worth : kept_.count / 4;
+    block = block < kMostBlock ? block : kMostBlock;
+    block = block < sequence_.n - done_ ? block : sequence_.n - done_;
+    return worth <= block && block <= kept_.count ? block : 0;
   }
 
   // Tests a box against the boxes kept of earlier blocks.
@@ -210,10 +207,10 @@ class Suppression {
     return kept_.template suppresses<true>(query, first);
   }
 
-  // Settles the boxes of a block one by one, by those kept before them in it.
-  void settle_block() {
+  // Settles the boxes up to number `end` one by one, by those kept before them in their block.
+  void settle_block(std::int64_t end) {
     const std::int64_t first = done_, known = kept_.count;
-    for (; done_ < shared_end_ && more(); ++done_) {
+    for (; done_ < end && more(); ++done_) {
       Candidate<T>& candidate = candidates_[done_ - first];
       if (candidate.fate == Candidate<T>::kAlive && kept_.count > known &&
           sweep(Query<T>(candidate.box, threshold_), known)) {
@@ -221,6 +218,7 @@ class Suppression {
       }
       settle(done_, candidate);
     }
+    mostly_kept_ = kept_.count - known > (end - first) / 2;
   }
 
   // Keeps the box unless it is suppressed.
@@ -281,9 +279,9 @@ class Suppression {
   std::int64_t* const keep_;
   std::int64_t grid_from_;  // the number of kept boxes from which there is a grid
   std::int64_t written_ = 0;
-  std::int64_t done_ = 0, shared_end_ = 0, kept_before_ = 0;  // boxes settled; up to where threads test together
+  std::int64_t done_ = 0;  // boxes settled
   std::int64_t failures_ = 0;
-  bool has_grid_ = false;
+  bool has_grid_ = false, mostly_kept_ = false;
 };
 
 }  // namespace

@@ -192,7 +192,8 @@ class SoftNmsShape(NmsShape):
     op: ClassVar[str] = "soft_nms"
 
     method: str
-    iou_threshold: float = 0.3
+    iou_threshold: float = 0.3001
+    """Not 0.3, which is the IoU of many pairs of boxes on whole pixels: it rounds either way."""
     sigma: float = 0.5
     score_threshold: float = 0.001
 
