@@ -42,7 +42,33 @@ def nms(
     n: int,
     iou_threshold: float,
     keep_ptr: int,
+    prune: bool,
     num_threads: int,
+) -> int: ...
+def nms_padded(
+    boxes_ptr: int,
+    scores_ptr: int,
+    dtype: DType,
+    batch: int,
+    n: int,
+    iou_threshold: float,
+    max_output: int,
+    indices_ptr: int,
+    counts_ptr: int,
+    num_threads: int,
+) -> None: ...
+def soft_nms(
+    boxes_ptr: int,
+    scores_ptr: int,
+    dtype: DType,
+    n: int,
+    gaussian: bool,
+    iou_threshold: float,
+    sigma: float,
+    score_threshold: float,
+    limit: int,
+    indices_ptr: int,
+    selected_ptr: int,
 ) -> int: ...
 def roi_align(
     dtype: DType,

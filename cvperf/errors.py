@@ -72,3 +72,34 @@ def check_tensor(
                 f"{name} and {other_name} must have the same dtype: {name} is {describe(value)}, "
                 f"{other_name} is {describe(other)}. Convert one with .to()"
             )
+
+
+def check_number(name: str, value: object, expected: str) -> None:
+    """Check that an argument is a real number and not NaN.
+
+    Args:
+        name: the argument's name.
+        value: what the caller passed.
+        expected: its usual range in words for the message, such as ``"usually 0 to 1"``.
+
+    Raises:
+        TypeError: ``value`` is not a number.
+        ArgumentError: it is NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {describe(value)}")
+    if value != value:
+        raise ArgumentError(f"{name} is NaN; expected a number, {expected}")
+
+
+def check_count(name: str, value: object) -> None:
+    """Check that an argument is an integer of 0 or more.
+
+    Raises:
+        TypeError: ``value`` is not an integer.
+        ArgumentError: it is negative.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+        raise TypeError(f"{name} must be an integer, got {describe(value)}")
+    if value < 0:
+        raise ArgumentError(f"{name} must be 0 or more, got {value}")

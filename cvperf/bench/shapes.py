@@ -23,7 +23,13 @@ from cvperf.bench.problems.conv2d import (
 )
 from cvperf.bench.problems.conv2d_int8 import Conv2dInt8Shape
 from cvperf.bench.problems.int8_gemm import Int8GemmShape
-from cvperf.bench.problems.nms import ARRANGEMENTS, NmsShape
+from cvperf.bench.problems.nms import (
+    ARRANGEMENTS,
+    BatchedNmsShape,
+    NmsPaddedShape,
+    NmsShape,
+    SoftNmsShape,
+)
 from cvperf.bench.problems.roi_align import (
     MultiscaleRoiAlignShape,
     RoiAlignBackwardShape,
@@ -34,7 +40,7 @@ from cvperf.ops._activation import ACTIVATIONS
 FILES: Mapping[str, tuple[type[Shape], ...]] = {
     "conv2d.yaml": (ConvolutionShape, InputGradShape, WeightGradShape),
     "roi_align.yaml": (RoiAlignShape, RoiAlignBackwardShape, MultiscaleRoiAlignShape),
-    "nms.yaml": (NmsShape,),
+    "nms.yaml": (NmsShape, BatchedNmsShape, NmsPaddedShape, SoftNmsShape),
     "int8_gemm.yaml": (Int8GemmShape,),
     "conv2d_int8.yaml": (Conv2dInt8Shape,),
 }
@@ -52,6 +58,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "devices": DEVICES,
     "dtype": ("float32", "float16", "bfloat16", "float64", "int8", "uint8"),
     "layout": ("channels_last", "contiguous", "n/a"),
+    "method": ("linear", "gaussian"),
 }
 _KEYS = ("quick", "calls", "shapes", "traced")
 
@@ -195,19 +202,19 @@ class _Line:
 
 def full_name(shape: Shape) -> str:
     """The name given in its file, or the numbers that tell it apart; then what is unusual."""
+    usual = {item.name: item.default for item in fields(shape)}
     if isinstance(shape, ConvolutionShape):
         words = [shape.name or _convolution_name(shape), f"n{shape.n}"]
     elif isinstance(shape, RoiAlignShape):
         words = [shape.name, f"n{shape.n}"]
     elif isinstance(shape, NmsShape):
-        iou = "" if shape.iou_threshold == 0.5 else f"iou{shape.iou_threshold:g}"
-        words = [shape.name or f"{shape.boxes} {shape.arrangement}", iou]
+        iou = shape.iou_threshold
+        words = [shape.name or shape.title, "" if iou == usual["iou_threshold"] else f"iou{iou:g}"]
     elif isinstance(shape, Int8GemmShape):
         fused = "fused" if shape.fused else ""
         words = [shape.name or f"{shape.m}x{shape.n}x{shape.k}", fused]
     else:
         words = [shape.name]
-    usual = {item.name: item.default for item in fields(shape)}
     words += [
         value
         for value in (shape.layout, shape.dtype)

@@ -5,9 +5,10 @@ from cvperf.ops.conv2d import conv2d
 from cvperf.ops.conv2d_int8 import PackedConv2dInt8, conv2d_int8, pack_conv2d_int8
 from cvperf.ops.int8_gemm import PackedInt8, int8_gemm, pack_int8
 from cvperf.ops.multiscale_roi_align import multiscale_roi_align
-from cvperf.ops.nms import batched_nms, nms
+from cvperf.ops.nms import batched_nms, nms, nms_padded
 from cvperf.ops.roi_align import roi_align
 from cvperf.ops.roi_pool import roi_pool
+from cvperf.ops.soft_nms import soft_nms
 
 __all__ = [
     "PackedConv2d",
@@ -19,9 +20,11 @@ __all__ = [
     "int8_gemm",
     "multiscale_roi_align",
     "nms",
+    "nms_padded",
     "pack_conv2d",
     "pack_conv2d_int8",
     "pack_int8",
     "roi_align",
     "roi_pool",
+    "soft_nms",
 ]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.registry import FLOATING
-from cvperf.errors import ArgumentError, check_tensor, describe
+from cvperf.errors import ArgumentError, check_count, check_number, check_tensor, describe
 from cvperf.ops._library import define
 
 
@@ -37,7 +37,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     Source: greedy NMS as in Dalal and Triggs, "Histograms of Oriented Gradients for Human
     Detection", CVPR 2005; exact pruning described in ``kernels/cpu/nms.cpp``.
     """
-    _check_boxes(boxes, scores, iou_threshold)
+    check_boxes(boxes, scores, iou_threshold)
     return _nms(boxes, scores, iou_threshold)
 
 
@@ -62,7 +62,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
 
     Complexity: as :func:`nms` for each class.
     """
-    _check_boxes(boxes, scores, iou_threshold)
+    check_boxes(boxes, scores, iou_threshold)
     check_tensor("idxs", idxs, "idxs[N]", ndim=1)
     if idxs.is_floating_point() or idxs.is_complex():
         raise ArgumentError(
@@ -76,7 +76,48 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     return _batched_nms(boxes, scores, idxs, iou_threshold)
 
 
-def _check_boxes(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
+def nms_padded(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int
+) -> tuple[Tensor, Tensor]:
+    """NMS of each image of a batch, with an answer of the same shape whatever is kept.
+
+    For graphs that want static shapes: nothing of the output's size depends on values. Boxes that a
+    detector filled up with should have the lowest score; NaN scores come first, as in :func:`nms`.
+
+    Args:
+        boxes: [B, N, 4] corners ``(x1, y1, x2, y2)`` of N boxes in each of B images; float16,
+            bfloat16, float32 or float64.
+        scores: [B, N], same dtype and device as ``boxes``.
+        iou_threshold: overlap above which the lower-scored box is dropped, usually 0 to 1.
+        max_output: how many boxes of an image are wanted at most, 0 or more.
+
+    Returns:
+        ``(indices, counts)``. indices: int64 [B, max_output]; row b starts with the first
+        ``max_output`` of ``nms(boxes[b], scores[b], iou_threshold)`` and ends in -1. counts: int64
+        [B], how many entries of each row are not -1.
+
+    Raises:
+        ArgumentError: shapes, dtypes or devices do not fit, the threshold is NaN, or ``max_output``
+            is negative.
+        TypeError: an argument is not a tensor or not a number.
+
+    Complexity: as :func:`nms` for each image, images in parallel; each ends at the last box wanted.
+    """
+    check_tensor("boxes", boxes, "boxes[B, N, 4]", ndim=3, dtypes=FLOATING)
+    if boxes.shape[2] != 4:
+        raise ArgumentError(f"boxes must be boxes[B, N, 4] (x1, y1, x2, y2), got {describe(boxes)}")
+    check_tensor("scores", scores, "scores[B, N]", ndim=2, like=("boxes", boxes))
+    if scores.shape[0] != boxes.shape[0] or scores.shape[1] != boxes.shape[1]:
+        raise ArgumentError(
+            f"scores must have one entry a box: scores is {describe(scores)}, "
+            f"boxes is {describe(boxes)}"
+        )
+    check_number("iou_threshold", iou_threshold, "usually 0 to 1")
+    check_count("max_output", max_output)
+    return _nms_padded(boxes, scores, iou_threshold, max_output)
+
+
+def check_boxes(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
     check_tensor("boxes", boxes, "boxes[N, 4]", ndim=2, dtypes=FLOATING)
     if boxes.shape[1] != 4:
         raise ArgumentError(f"boxes must be boxes[N, 4] (x1, y1, x2, y2), got {describe(boxes)}")
@@ -86,10 +127,7 @@ def _check_boxes(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
             f"scores must have one entry a box: scores is {describe(scores)}, "
             f"boxes is {describe(boxes)}"
         )
-    if isinstance(iou_threshold, bool) or not isinstance(iou_threshold, (int, float)):
-        raise TypeError(f"iou_threshold must be a number, got {describe(iou_threshold)}")
-    if iou_threshold != iou_threshold:
-        raise ArgumentError("iou_threshold is NaN; expected a number, usually 0 to 1")
+    check_number("iou_threshold", iou_threshold, "usually 0 to 1")
 
 
 def _fake_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -101,8 +139,21 @@ def _fake_batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold
     return _fake_nms(boxes, scores, iou_threshold)
 
 
+def _fake_nms_padded(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int
+) -> tuple[Tensor, Tensor]:
+    images = boxes.shape[0]
+    indices = boxes.new_empty((images, max_output), dtype=torch.int64)
+    return indices, boxes.new_empty(images, dtype=torch.int64)
+
+
 _nms = define("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor", _fake_nms)
 _batched_nms = define(
     "batched_nms(Tensor boxes, Tensor scores, Tensor idxs, float iou_threshold) -> Tensor",
     _fake_batched_nms,
+)
+_nms_padded = define(
+    "nms_padded(Tensor boxes, Tensor scores, float iou_threshold, SymInt max_output)"
+    " -> (Tensor, Tensor)",
+    _fake_nms_padded,
 )

@@ -1,10 +1,43 @@
 // Kept boxes in vector-sized chunks, and the test of one box against a chunk. Parts of nms.cpp.
 #pragma once
+#include "buffer.hpp"
 #include "simd.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
+
+// Numbers in the type they are computed in: the caller's own memory, or a copy of half types.
+template <class S>
+class Widened {
+ public:
+  Widened(const S* values, std::int64_t count) : copy_(static_cast<std::size_t>(count)) {
+    std::int64_t i = 0;
+    for (; i + kLanes<float> <= count; i += kLanes<float>) store(copy_.data() + i, load(values + i));
+    for (; i < count; ++i) copy_[i] = to_compute(values[i]);
+  }
+  const float* data() const { return copy_.data(); }
+
+ private:
+  Buffer<float> copy_;
+};
+template <class T>
+class InPlace {
+ public:
+  InPlace(const T* values, std::int64_t) : values_(values) {}
+  const T* data() const { return values_; }
+
+ private:
+  const T* values_;
+};
+template <>
+class Widened<float> : public InPlace<float> {
+  using InPlace::InPlace;
+};
+template <>
+class Widened<double> : public InPlace<double> {
+  using InPlace::InPlace;
+};
 
 // One box with what the test needs of it.
 template <class T>
@@ -83,6 +116,14 @@ CVPERF_INLINE Vec<float> positive_part(Vec<float> v) {
 }
 CVPERF_INLINE Vec<double> positive_part(Vec<double> v) { return max(v, Vec<double>{}); }
 
+// v, negative where `sign` is. A logic operation runs beside the others, where max(sign, 0) would wait for them.
+template <class V>
+CVPERF_INLINE V or_sign(V v, V sign) {
+  const V zero{};
+  typedef decltype(zero < zero) Bits;
+  return (V)((Bits)v | ((Bits)sign & (Bits)(-zero)));
+}
+
 // A box against kept boxes.
 template <class T>
 struct Query {
@@ -98,27 +139,30 @@ struct Query {
         share(broadcast(box.share > 0 ? box.share : kLeast<T>)),
         threshold(broadcast(t.value)) {}
 
-  // Lanes that may be suppressed by: a superset of exact()'s for thresholds >= 0, without the division. Two
-  // negative sides cannot multiply to a positive area, because one of them is clamped. The share is never 0,
-  // so boxes that do not meet (intersection 0) never pass.
-  CVPERF_INLINE auto screen(const T* chunk) const {
+  // Lanes that may be suppressed by, a bit each: a superset of exact()'s for thresholds >= 0, without the
+  // division. Two negative sides must not multiply to a positive area: the product gets the width's sign. The
+  // share is never 0, so boxes that do not meet (intersection 0) never pass.
+  CVPERF_INLINE unsigned screen(const T* chunk) const {
     const V kept_x1 = load(chunk), kept_y1 = load(chunk + kLanes<T>), kept_x2 = load(chunk + 2 * kLanes<T>),
             kept_y2 = load(chunk + 3 * kLanes<T>), kept_share = load(chunk + 4 * kLanes<T>);
-    const V width = positive_part(min(kept_x2, x2) - max(kept_x1, x1));
-    const V height = min(kept_y2, y2) - max(kept_y1, y1);
-    return width * height >= kept_share + share;
+    const V width = min(x2, kept_x2) - max(x1, kept_x1);
+    const V height = min(y2, kept_y2) - max(y1, kept_y1);
+    return lanes_from(or_sign(width * height, width), kept_share + share);
   }
 
-  // Lanes that the box is suppressed by: torchvision's formula, operation by operation.
-  CVPERF_INLINE auto exact(const T* chunk) const {
+  // IoU with each box: torchvision's formula, operation by operation.
+  CVPERF_INLINE V overlap(const T* chunk) const {
     const V kept_x1 = load(chunk), kept_y1 = load(chunk + kLanes<T>), kept_x2 = load(chunk + 2 * kLanes<T>),
             kept_y2 = load(chunk + 3 * kLanes<T>);
-    const V width = positive_part(min(kept_x2, x2) - max(kept_x1, x1));
-    const V height = positive_part(min(kept_y2, y2) - max(kept_y1, y1));
+    const V width = positive_part(min(x2, kept_x2) - max(x1, kept_x1));
+    const V height = positive_part(min(y2, kept_y2) - max(y1, kept_y1));
     const V inter = width * height;
     const V kept_area = (kept_x2 - kept_x1) * (kept_y2 - kept_y1);
-    return inter / (kept_area + area - inter) > threshold;
+    return inter / (kept_area + area - inter);
   }
+
+  // Lanes that the box is suppressed by.
+  CVPERF_INLINE unsigned exact(const T* chunk) const { return lanes_above(overlap(chunk), threshold); }
 };
 
 }  // namespace

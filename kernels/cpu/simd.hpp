@@ -234,5 +234,54 @@ CVPERF_INLINE V min(V a, V b) {
   return a < b ? a : b;
 }
 
+// Comparisons as one bit a lane, lane 0 lowest: `a > b` and `a >= b`. Of AVX-512's mask registers GCC makes a
+// vector and a mask again where it meets the operators, and two instructions of min and max.
+#if defined(__AVX512F__) && CVPERF_VECTOR_BYTES == 64
+CVPERF_INLINE Vec<float> max(Vec<float> a, Vec<float> b) { return (Vec<float>)_mm512_max_ps((__m512)a, (__m512)b); }
+CVPERF_INLINE Vec<float> min(Vec<float> a, Vec<float> b) { return (Vec<float>)_mm512_min_ps((__m512)a, (__m512)b); }
+CVPERF_INLINE Vec<double> max(Vec<double> a, Vec<double> b) {
+  return (Vec<double>)_mm512_max_pd((__m512d)a, (__m512d)b);
+}
+CVPERF_INLINE Vec<double> min(Vec<double> a, Vec<double> b) {
+  return (Vec<double>)_mm512_min_pd((__m512d)a, (__m512d)b);
+}
+CVPERF_INLINE unsigned lanes_above(Vec<float> a, Vec<float> b) {
+  return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ);
+}
+CVPERF_INLINE unsigned lanes_from(Vec<float> a, Vec<float> b) {
+  return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ);
+}
+CVPERF_INLINE unsigned lanes_above(Vec<double> a, Vec<double> b) {
+  return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_GT_OQ);
+}
+CVPERF_INLINE unsigned lanes_from(Vec<double> a, Vec<double> b) {
+  return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_GE_OQ);
+}
+#else
+template <class Mask>
+CVPERF_INLINE unsigned lane_bits(Mask mask) {
+  constexpr int kCount = kVectorBytes / static_cast<int>(sizeof(mask[0]));
+#if defined(__AVX__) && CVPERF_VECTOR_BYTES == 32
+  if (kCount == 8) return static_cast<unsigned>(_mm256_movemask_ps((__m256)mask));
+  return static_cast<unsigned>(_mm256_movemask_pd((__m256d)mask));
+#elif defined(__SSE2__) && CVPERF_VECTOR_BYTES == 16
+  if (kCount == 4) return static_cast<unsigned>(_mm_movemask_ps((__m128)mask));
+  return static_cast<unsigned>(_mm_movemask_pd((__m128d)mask));
+#else
+  unsigned bits = 0;
+  for (int i = 0; i < kCount; ++i) bits |= static_cast<unsigned>(mask[i] & 1) << i;
+  return bits;
+#endif
+}
+template <class V>
+CVPERF_INLINE unsigned lanes_above(V a, V b) {
+  return lane_bits(a > b);
+}
+template <class V>
+CVPERF_INLINE unsigned lanes_from(V a, V b) {
+  return lane_bits(a >= b);
+}
+#endif
+
 }  // namespace CVPERF_ISA
 }  // namespace cvperf

@@ -95,17 +95,18 @@ void radix_sort(Item* items, Item* spare, std::int64_t n, std::int64_t* indices)
   }
 }
 
+constexpr std::int64_t kFew = 64, kMany = 20000;  // wider digits: fewer passes, larger histograms
+
+template <class Item>
+std::size_t scratch_for(std::int64_t n) {
+  return n > kFew ? 2 * static_cast<std::size_t>(n) * sizeof(Item) : 0;
+}
+
 // Sorts the n items that make(i) yields by key and writes their indices.
 template <class Item, class Make>
-void sort_indices(std::int64_t n, Make make, std::int64_t* indices) {
-  constexpr std::int64_t kFew = 64, kMany = 20000;  // wider digits: fewer passes, larger histograms
+void sort_indices(std::int64_t n, Make make, std::int64_t* indices, void* scratch) {
   Item few[kFew];
-  std::unique_ptr<Item[]> memory;
-  Item* items = few;
-  if (n > kFew) {
-    memory.reset(new Item[2 * static_cast<std::size_t>(n)]);
-    items = memory.get();
-  }
+  Item* items = n > kFew ? static_cast<Item*>(scratch) : few;
   for (std::int64_t i = 0; i < n; ++i) items[i] = make(i);
   if (n <= kFew) {
     insertion_sort(items, n);
@@ -119,31 +120,42 @@ void sort_indices(std::int64_t n, Make make, std::int64_t* indices) {
   }
 }
 
+bool fits_packed(std::size_t key_bytes, std::int64_t n) { return key_bytes == 4 && n < (std::int64_t{1} << 32); }
+
 template <class Score>
-void order_of(const Score* scores, std::int64_t n, std::int64_t* order) {
-  if (sizeof(descending_key(Score{})) == 4 && n < (std::int64_t{1} << 32)) {
+void order_of(const Score* scores, std::int64_t n, std::int64_t* order, void* scratch) {
+  if (fits_packed(sizeof(descending_key(Score{})), n)) {
     const auto make = [scores](std::int64_t i) {
       return Packed{std::uint64_t{descending_key(scores[i])} << 32 | static_cast<std::uint64_t>(i)};
     };
-    sort_indices<Packed>(n, make, order);
+    sort_indices<Packed>(n, make, order, scratch);
   } else {
-    sort_indices<Wide>(n, [scores](std::int64_t i) { return Wide{descending_key(scores[i]), i}; }, order);
+    sort_indices<Wide>(n, [scores](std::int64_t i) { return Wide{descending_key(scores[i]), i}; }, order, scratch);
   }
 }
 
 }  // namespace
 
-void order_by_score(const void* scores, DType dtype, std::int64_t n, std::int64_t* order) {
+std::size_t order_scratch_bytes(DType dtype, std::int64_t n) {
+  return fits_packed(dtype == DType::f64 ? 8 : 4, n) ? scratch_for<Packed>(n) : scratch_for<Wide>(n);
+}
+
+void order_by_score(const void* scores, DType dtype, std::int64_t n, std::int64_t* order, void* scratch) {
   switch (dtype) {
     case DType::f16:
-      return order_of(static_cast<const half*>(scores), n, order);
+      return order_of(static_cast<const half*>(scores), n, order, scratch);
     case DType::bf16:
-      return order_of(static_cast<const bfloat16*>(scores), n, order);
+      return order_of(static_cast<const bfloat16*>(scores), n, order, scratch);
     case DType::f64:
-      return order_of(static_cast<const double*>(scores), n, order);
+      return order_of(static_cast<const double*>(scores), n, order, scratch);
     default:
-      return order_of(static_cast<const float*>(scores), n, order);
+      return order_of(static_cast<const float*>(scores), n, order, scratch);
   }
+}
+
+void order_by_score(const void* scores, DType dtype, std::int64_t n, std::int64_t* order) {
+  const std::unique_ptr<char[]> scratch(new char[order_scratch_bytes(dtype, n)]);
+  order_by_score(scores, dtype, n, order, scratch.get());
 }
 
 std::int64_t group_by_class(const std::int64_t* classes, const std::int64_t* order, std::int64_t n, std::int64_t* ranks,
@@ -169,7 +181,8 @@ std::int64_t group_by_class(const std::int64_t* classes, const std::int64_t* ord
     }
     for (std::int64_t rank = 0; rank < n; ++rank) ranks[place[key(rank)]++] = rank;
   } else {  // any 64-bit ids
-    sort_indices<Wide>(n, [&](std::int64_t rank) { return Wide{key(rank), rank}; }, ranks);
+    const std::unique_ptr<char[]> scratch(new char[scratch_for<Wide>(n)]);
+    sort_indices<Wide>(n, [&](std::int64_t rank) { return Wide{key(rank), rank}; }, ranks, scratch.get());
     for (std::int64_t i = 0; i < n; ++i) {
       if (i == 0 || key(ranks[i]) != key(ranks[i - 1])) starts[groups++] = i;
     }

@@ -9,7 +9,11 @@ namespace cvperf {
 
 // order[0..n): the indices of scores[0..n) (f16, bf16, f32 or f64) from the highest to the lowest score.
 // Equal scores keep index order, -0 equals +0, and NaN comes first: torch.sort(descending=True, stable=True).
+// The second form works in `scratch`, order_scratch_bytes(dtype, n) bytes at an address that suits any type, and
+// allocates nothing.
 void order_by_score(const void* scores, DType dtype, std::int64_t n, std::int64_t* order);
+void order_by_score(const void* scores, DType dtype, std::int64_t n, std::int64_t* order, void* scratch);
+std::size_t order_scratch_bytes(DType dtype, std::int64_t n);
 
 // Splits the ranks 0..n-1 by the class of the box that holds the rank, classes[order[rank]].
 // ranks[0..n): the ranks of the first class in ascending order, then those of the next class, and so on;

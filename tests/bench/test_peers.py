@@ -28,7 +28,13 @@ from cvperf.bench.problems.conv2d import (
 from cvperf.bench.problems.conv2d_int8 import Conv2dInt8Shape
 from cvperf.bench.problems.int8_gemm import Int8GemmShape
 from cvperf.bench.problems.model import ModelShape
-from cvperf.bench.problems.nms import ARRANGEMENTS, NmsShape
+from cvperf.bench.problems.nms import (
+    ARRANGEMENTS,
+    BatchedNmsShape,
+    NmsPaddedShape,
+    NmsShape,
+    SoftNmsShape,
+)
 from cvperf.bench.problems.roi_align import (
     MultiscaleRoiAlignShape,
     RoiAlignBackwardShape,
@@ -65,7 +71,12 @@ def _convolutions() -> Iterator[Shape]:
 
 def _detection() -> Iterator[Shape]:
     for arrangement in ARRANGEMENTS:
-        yield NmsShape(name=arrangement, boxes=300, arrangement=arrangement)
+        shape = {"name": arrangement, "boxes": 300, "arrangement": arrangement}
+        yield NmsShape(**shape)
+        yield BatchedNmsShape(**shape, classes=5)
+        yield NmsPaddedShape(**shape, images=3, max_output=40)
+        for method in ("linear", "gaussian"):
+            yield SoftNmsShape(**shape, method=method)
     for shape in (RoiAlignShape, RoiAlignBackwardShape):
         for aligned in (False, True):
             yield shape(**ROIS, aligned=aligned)
@@ -89,7 +100,8 @@ def _label(value: Any) -> str:
     if isinstance(value, Peer):
         return value.name
     parts = (value.op, value.name, value.dtype, value.layout)
-    rest = [str(getattr(value, name, "")) for name in ("activation", "aligned", "fused")]
+    told = ("activation", "aligned", "fused", "method")
+    rest = [str(getattr(value, name, "")) for name in told]
     return "-".join([*parts, *filter(None, rest)])
 
 

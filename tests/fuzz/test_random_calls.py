@@ -99,6 +99,51 @@ def test_nms(isa, dtype, seed, count, threshold, wild, layout) -> None:
     assert torch.equal(ops.batched_nms(boxes, scores, labels, threshold), order[kept[order]])
 
 
+@random_calls
+@given(isas, dtypes, seeds, st.integers(0, 3), st.integers(0, 90), st.integers(0, 100),
+       st.sampled_from([-1.0, 0.0, 0.3, 0.5, 1.0]), st.booleans(), layouts)  # fmt: skip
+def test_nms_padded(isa, dtype, seed, images, count, most, threshold, wild, layout) -> None:
+    _C.select_isa(isa)
+    torch.manual_seed(seed)
+    boxes, scores = torch.randn(images, count, 4) * 20, torch.randint(5, (images, count)).float()
+    if wild:
+        boxes, scores = sprinkle_wild(boxes, seed), sprinkle_wild(scores, seed)
+    boxes, scores = laid_out(boxes.to(dtype), layout), laid_out(scores.to(dtype), layout)
+    indices, counts = ops.nms_padded(boxes, scores, threshold, most)
+    assert indices.shape == (images, most)
+    for i in range(images):
+        kept = ops.nms(boxes[i], scores[i], threshold)[:most]
+        assert counts[i] == len(kept)
+        assert torch.equal(indices[i, : len(kept)], kept)
+        assert (indices[i, len(kept) :] == -1).all()
+
+
+@random_calls
+@given(isas, seeds, st.integers(0, 70), st.sampled_from(["linear", "gaussian"]),
+       st.sampled_from([-1.0, 0.0, 0.3, 1.0]), st.sampled_from([0.0, 0.001, 0.3]),
+       st.sampled_from([None, 0, 5]), st.booleans(), layouts)  # fmt: skip
+def test_soft_nms(isa, seed, count, method, iou, least, most, wild, layout) -> None:
+    _C.select_isa(isa)
+    torch.manual_seed(seed)
+    boxes, scores = torch.randn(count, 4).double() * 20, torch.randint(1, 5, (count,)).double() / 4
+    if wild:
+        boxes, scores = sprinkle_wild(boxes, seed), sprinkle_wild(scores, seed)
+    boxes, scores = laid_out(boxes, layout), laid_out(scores, layout)
+    found, found_scores = ops.soft_nms(
+        boxes, scores, method=method, iou_threshold=iou, score_threshold=least, max_output=most
+    )
+    expected, expected_scores = reference.soft_nms(boxes, scores, method, iou, 0.5, least, most)
+    if method == "linear":  # the same operations, so the same bits
+        assert torch.equal(found, expected)
+        assert torch.equal(found_scores, expected_scores)
+    else:  # scores that are a rounding apart may be selected either way
+        torch.testing.assert_close(found_scores, expected_scores, rtol=1e-9, atol=0)
+    half = torch.bfloat16 if seed % 2 else torch.float16
+    few, few_scores = ops.soft_nms(boxes.to(half), scores.to(half), method=method)
+    assert len(set(few.tolist())) == len(few) == len(few_scores)
+    assert few_scores.dtype == half
+
+
 @st.composite
 def images(draw: st.DrawFn) -> torch.Tensor:
     sides = st.integers(1, 15)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import cvperf
 from cvperf import _C
+from cvperf.backends.registry import prefer
 
 torchvision_ops = pytest.importorskip("torchvision.ops")
 
@@ -215,19 +216,52 @@ def test_batched_nms_is_nms_of_each_class_merged_by_score(group: int) -> None:
             assert_same(kept, expected, case, isa)
 
 
-@pytest.mark.parametrize(
-    "layout", ["uniform", "crowded", "mixed sizes", "slivers", "sixty octaves"]
-)
-@pytest.mark.parametrize("threshold", [0.06, 0.3, 0.5, 0.7, 0.95])
-def test_pruning_by_the_grid_changes_nothing(layout: str, threshold: float) -> None:
+def long_and_near(n: int) -> Tensor:  # a cell of the grid holds them all
+    return corners(torch.rand(n, 2) * torch.tensor([n / 1000, n * 0.4]), torch.tensor([400.0, 0.3]))
+
+
+LARGE: dict[str, Callable[[int], Tensor]] = {
+    **{name: LAYOUTS[name] for name in ("uniform", "crowded", "mixed sizes", "slivers")},
+    **{name: LAYOUTS[name] for name in ("disjoint", "sixty octaves", "clusters")},
+    "long and near": long_and_near,
+    "half long and near": lambda n: torch.cat([long_and_near(n // 2), uniform(n - n // 2)]),
+    "one giant": lambda n: torch.cat([uniform(n - 1), torch.tensor([[-1e5, -1e5, 1e5, 1e5]])]),
+    "one without a place": lambda n: torch.cat(
+        [uniform(n - 1), torch.tensor([[9e4, 0, 1e9, 1.0]])]
+    ),
+}
+"""Layouts of thousands of boxes: those that the grid is for, and those where it fails."""
+
+
+@pytest.mark.parametrize("layout", LARGE)
+@pytest.mark.parametrize("threshold", [0.01, 0.06, 0.3, 0.5, 0.7, 0.95])
+def test_neither_pruning_nor_threads_change_anything(layout: str, threshold: float) -> None:
     case = Case(0)
     torch.manual_seed(1)
-    case.boxes, case.scores, case.threshold = LAYOUTS[layout](5000), torch.rand(5000), threshold
+    case.boxes, case.scores, case.threshold = LARGE[layout](5000), torch.rand(5000), threshold
     case.name = f"5000 boxes ({layout}), threshold {threshold}"
     expected = torchvision_ops.nms(case.boxes, case.scores, threshold)
-    assert len(expected) > 300, f"only {len(expected)} boxes kept: the grid was hardly used"
-    for isa, kept in on_each_isa(cvperf.ops.nms, case.boxes, case.scores, threshold):
-        assert_same(kept, expected, case, isa)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            for isa, kept in on_each_isa(cvperf.ops.nms, case.boxes, case.scores, threshold):
+                assert_same(kept, expected, case, f"{isa}, {count} threads")
+    finally:
+        torch.set_num_threads(threads)
+    with prefer("cpu sweep"):
+        assert_same(cvperf.ops.nms(case.boxes, case.scores, threshold), expected, case, "sweep")
+
+
+def test_the_large_layouts_reach_the_grid_and_the_team() -> None:
+    # 384 kept boxes start a grid on AVX-512, the most of all; some 1,150 wake the other threads.
+    torch.manual_seed(1)
+    kept = {
+        name: len(cvperf.ops.nms(layout(5000), torch.rand(5000), 0.5))
+        for name, layout in LARGE.items()
+    }
+    assert min(kept.values()) > 400, kept
+    assert [name for name, count in kept.items() if count < 1500] == ["clusters"], kept
 
 
 def test_the_answer_does_not_depend_on_the_number_of_threads(isa: str) -> None:

@@ -19,7 +19,7 @@ from cvperf.bench.problems.conv2d import Convolution, InputGrad, WeightGrad
 from cvperf.bench.problems.conv2d_int8 import Conv2dInt8
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
-from cvperf.bench.problems.nms import Nms
+from cvperf.bench.problems.nms import BatchedNms, Nms, NmsPadded, SoftNms
 from cvperf.bench.problems.pipeline import Pipeline
 from cvperf.bench.problems.roi_align import MultiscaleRoiAlign, RoiAlign, RoiAlignBackward
 from cvperf.bench.problems.training import Training, gradients
@@ -89,6 +89,35 @@ def nms(problem: Nms) -> Contender:
     return Contender(lambda: ops.nms(p.boxes, p.scores, p.iou_threshold), context=inference)
 
 
+def batched_nms(problem: BatchedNms) -> Contender:
+    p = problem
+    return Contender(
+        lambda: ops.batched_nms(p.boxes, p.scores, p.idxs, p.iou_threshold), context=inference
+    )
+
+
+def nms_padded(problem: NmsPadded) -> Contender:
+    p = problem
+    return Contender(
+        lambda: ops.nms_padded(p.boxes, p.scores, p.iou_threshold, p.max_output),
+        lambda answer: p.numbered(answer[0]),
+        context=inference,
+    )
+
+
+def soft_nms(problem: SoftNms) -> Contender:
+    p, s = problem, problem.shape
+    settings: dict[str, Any] = {
+        "method": s.method, "iou_threshold": s.iou_threshold, "sigma": s.sigma,
+        "score_threshold": s.score_threshold,
+    }  # fmt: skip
+    return Contender(
+        lambda: ops.soft_nms(p.boxes, p.scores, **settings),
+        lambda answer: p.scattered(*answer),
+        context=inference,
+    )
+
+
 def int8_gemm(problem: Int8Gemm) -> Contender:
     p = problem
     packed = ops.pack_int8(p.b.T)
@@ -140,7 +169,9 @@ def pipeline(problem: Pipeline) -> Contender:
 def _makers() -> dict[str, Any]:
     makers = (
         *(conv2d, conv2d_input_grad, conv2d_weight_grad),
-        *(roi_align, roi_align_backward, multiscale_roi_align, nms, int8_gemm, conv2d_int8),
+        *(roi_align, roi_align_backward, multiscale_roi_align),
+        *(nms, batched_nms, nms_padded, soft_nms),
+        *(int8_gemm, conv2d_int8),
         *(model, training, pipeline),
     )
     return {maker.__name__: maker for maker in makers}

@@ -8,7 +8,7 @@ from torch import Tensor
 from cvperf.bench.contender import Contender, Unsupported
 from cvperf.bench.peers.base import Peer
 from cvperf.bench.peers.torch import inference
-from cvperf.bench.problems.nms import Nms
+from cvperf.bench.problems.nms import BatchedNms, Nms, NmsPadded
 from cvperf.bench.problems.roi_align import MultiscaleRoiAlign, RoiAlign, RoiAlignBackward
 
 
@@ -18,6 +18,32 @@ def nms(problem: Nms) -> Contender:
     from torchvision.ops import nms
 
     return Contender(lambda: nms(p.boxes, p.scores, p.iou_threshold), context=inference)
+
+
+def batched_nms(problem: BatchedNms) -> Contender:
+    p = problem
+    _check_dtype(p.boxes)
+    from torchvision.ops import batched_nms
+
+    return Contender(
+        lambda: batched_nms(p.boxes, p.scores, p.idxs, p.iou_threshold), context=inference
+    )
+
+
+def nms_padded(problem: NmsPadded) -> Contender:
+    """One image after the other: what there is to do without such an op."""
+    p = problem
+    _check_dtype(p.boxes)
+    from torchvision.ops import nms
+
+    def run() -> Tensor:
+        indices = p.boxes.new_full((len(p.boxes), p.max_output), -1, dtype=torch.int64)
+        for row, boxes, scores in zip(indices, p.boxes, p.scores, strict=True):
+            kept = nms(boxes, scores, p.iou_threshold)[: p.max_output]
+            row[: len(kept)] = kept
+        return indices
+
+    return Contender(run, p.numbered, context=inference, note="a loop over the images")
 
 
 def roi_align(problem: RoiAlign) -> Contender:
@@ -71,6 +97,8 @@ PEER = Peer(
     ("torchvision",),
     {
         "nms": nms,
+        "batched_nms": batched_nms,
+        "nms_padded": nms_padded,
         "roi_align": roi_align,
         "roi_align_backward": roi_align_backward,
         "multiscale_roi_align": multiscale_roi_align,

@@ -22,7 +22,10 @@ Looks = Mapping[str, Look]
 _COLOURS = {
     "faster": svg.GOOD, "even": svg.SOFT, "slower": svg.BAD, "undecided": svg.SOFT,
 }  # fmt: skip
-_SIZES = {"nms": "boxes", "roi_align": "values of the output", "roi_align_backward": "values"}
+_SIZES = {
+    **dict.fromkeys(("nms", "batched_nms", "nms_padded", "soft_nms"), "boxes"),
+    **{"roi_align": "values of the output", "roi_align_backward": "values"},
+}
 
 
 @dataclass(frozen=True)
