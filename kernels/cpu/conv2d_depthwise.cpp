@@ -184,7 +184,7 @@ void run_last(const ConvProblem& p) {
     zeros[c] = T{};
   }
   const DepthwiseLast<T> job{p, weight.data(), p.bias ? bias.data() : nullptr, zeros.data()};
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (std::int64_t row = 0; row < p.batch * p.out_height; ++row)
     job.run_row(row / p.out_height, row % p.out_height, table.data() + thread_index() * p.taps() * kPixels);
 }

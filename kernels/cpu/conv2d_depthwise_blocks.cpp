@@ -12,9 +12,21 @@
 #include "conv2d_problem.hpp"
 #include "shuffle.hpp"
 
+#ifdef _OPENMP
+extern "C" int omp_get_thread_num();
+#endif
+
 namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
+
+int thread_index() {
+#ifdef _OPENMP
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
 
 constexpr int kLeastColumns = 4, kMostColumns = 8;
 constexpr std::int64_t kBlockBytes = 20 * 1024;  // of input under a block, within L1
@@ -195,7 +207,7 @@ bool run_depthwise_blocks(const ConvProblem& p) {
   const std::int64_t bands = ceil_div(p.out_height, rows), tasks = p.batch * bands * chunks;
 
   const std::int64_t pitch = vectors * lanes;
-  Buffer<float> weight(p.taps() * pitch), bias(pitch);
+  Buffer<float> weight(threads * p.taps() * pitch), bias(pitch);
   Buffer<std::int64_t> tap_of(p.weight_group), row_offset(p.num_tap_rows);
   for (std::int64_t i = 0; i < p.weight_group; ++i) tap_of[i] = -1;
   for (std::int64_t tap = 0; tap < p.taps(); ++tap)
@@ -203,13 +215,16 @@ bool run_depthwise_blocks(const ConvProblem& p) {
   for (std::int64_t c = 0; c < pitch; ++c)
     bias[c] = p.bias && c < p.groups ? static_cast<const float*>(p.bias)[c] : 0.0f;
   for (std::int64_t r = 0; r < p.num_tap_rows; ++r) row_offset[r] = p.tap_rows[r].offset * p.in_row;
-  const Job job{p, weight.data(), bias.data(), pitch, row_offset.data(), BlockEnd(p.activation)};
+  const BlockEnd end(p.activation);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-#pragma omp for schedule(static)
+    // Each thread packs for itself, and takes consecutive tasks: weights that the other one has just written, and
+    // lines of the output beside those that it is writing, would be fetched from its cache.
+    float* mine = weight.data() + thread_index() * p.taps() * pitch;
     for (std::int64_t vector = 0; vector < vectors; ++vector)
-      pack_weights(p, tap_of.data(), vector * lanes, pitch, weight.data());
-#pragma omp for schedule(dynamic, 1)
+      pack_weights(p, tap_of.data(), vector * lanes, pitch, mine);
+    const Job job{p, mine, bias.data(), pitch, row_offset.data(), end};
+#pragma omp for schedule(static)
     for (std::int64_t i = 0; i < tasks; ++i) {
       const std::int64_t chunk = i % chunks, band = i / chunks % bands;
       run(job, {i / chunks / bands, p.out_height * band / bands, p.out_height * (band + 1) / bands,

@@ -183,7 +183,7 @@ bool run_first_layer(const ConvProblem& p) {
     thread = omp_get_thread_num();
 #endif
     float* strip = strips.data() + thread * strip_size(rows);
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(static)
     for (std::int64_t i = 0; i < p.batch * bands; ++i) {
       const std::int64_t n = i / bands, first = p.out_height * (i % bands) / bands,
                          last = p.out_height * (i % bands + 1) / bands;
