@@ -39,7 +39,7 @@ struct KeptList {
 
   // Whether a kept box from number `first` (rounded down to a step) on suppresses the query.
   template <bool kScreen>
-  bool suppresses(const Query<T>& query, std::int64_t first) const {
+  CVPERF_INLINE bool suppresses(const Query<T>& query, std::int64_t first) const {
     const T* const end = chunks + (count + kLanes<T> - 1) / kLanes<T> * kChunk<T>;
     for (const T* chunk = chunks + first / kStep * kUnroll * kChunk<T>; chunk < end; chunk += kUnroll * kChunk<T>) {
       if constexpr (kScreen) {
@@ -202,7 +202,7 @@ class Suppression {
     return sweep(query, 0);
   }
 
-  bool sweep(const Query<T>& query, std::int64_t first) const {
+  CVPERF_INLINE bool sweep(const Query<T>& query, std::int64_t first) const {
     if (threshold_.value < 0) return kept_.template suppresses<false>(query, first);
     return kept_.template suppresses<true>(query, first);
   }
