@@ -104,8 +104,11 @@ def test_an_unknown_instruction_set_is_refused_with_the_choices() -> None:
 
 def test_the_environment_names_every_op() -> None:
     ops = {op for *_, names in environment.served() for op in names.split()}
-    named = {"nms", "batched_nms", "roi_align", "multiscale_roi_align", "roi_pool", "conv2d"}
-    assert named | {"int8_gemm"} <= ops
+    assert {
+        *("nms", "batched_nms", "nms_padded", "soft_nms"),
+        *("roi_align", "multiscale_roi_align", "roi_pool"),
+        *("conv2d", "int8_gemm", "conv2d_int8"),
+    } <= ops
     facts = environment.collect()
     assert facts["cvperf"] == cvperf.__version__
     assert _C.isa() in facts["instruction set"]

@@ -76,7 +76,6 @@ void run_dense_last(const ConvProblem& p) { is_winograd(p.algorithm) ? run_winog
 
 void run(ConvProblem p) {
   if (run_depthwise(p)) return;
-  if (p.algorithm == Algorithm::direct && run_first_layer(p)) return;
   if (!p.channels_last) return is_turned(p) ? run_turned(p) : run_planar(p);
   const Filters filters(p);
   p.packed = filters.packed();
@@ -95,6 +94,7 @@ void conv2d(const Conv2dArgs& a) {
   p.out = a.output;
   p.algorithm = choose(p, a.algorithm, a.packed != nullptr);
   prefer_huge_pages(p.out, static_cast<std::size_t>(p.batch * p.out_batch * size_of(p.dtype)));
+  if (p.algorithm == Algorithm::direct && run_first_layer(p)) return;
   run(p);
 }
 

@@ -67,7 +67,7 @@ void run_planar(const ConvProblem& problem);  // in_column == 1
 bool is_dense_planar(const ConvProblem& problem);
 void run_turned(const ConvProblem& problem);       // dense NCHW, not float64, run channels-last
 bool run_depthwise(const ConvProblem& problem);    // false if the problem is not one channel in, one filter out
-bool run_first_layer(const ConvProblem& problem);  // false if the problem is not dense with few channels
+bool run_first_layer(const ConvProblem& problem);  // false if it is not dense with few channels; forward only
 
 }  // namespace CVPERF_ISA
 }  // namespace cvperf
