@@ -95,6 +95,7 @@ class Scratch {
   }
 
  private:
+  static constexpr std::int64_t kLine = 16;  // one is used; the next thread's is then in another cache line
   std::int64_t kept_, grid_, integers_size_, block_;
   Buffer<T> reals_;
   Buffer<std::int32_t> integers_;
