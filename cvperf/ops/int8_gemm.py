@@ -120,7 +120,7 @@ def int8_gemm(
 
     Source: the quantised product as in Jacob et al., "Quantization and Training of Neural Networks
     for Efficient Integer-Arithmetic-Only Inference", CVPR 2018; blocking in
-    ``kernels/cpu/int8_gemm.cpp``.
+    ``kernels/cpu/int8_product.cpp``.
     """
     check_tensor("a", a, "a[M, K]", ndim=2, dtypes=_A_DTYPES)
     m, k = a.shape

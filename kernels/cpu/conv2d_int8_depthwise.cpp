@@ -41,10 +41,10 @@ struct Depthwise {
   void interleave_panel(std::int64_t n, std::int64_t y, std::int64_t panel, AElement* out) const {
     const Conv2dShape& s = args.shape;
     const std::int64_t channel = panel * kPanelColumns, left = s.in_channels - channel;
-    const std::size_t size = static_cast<std::size_t>(left < kPanelColumns ? left : kPanelColumns);
     const Bytes zero = Bytes{} + static_cast<std::int8_t>(args.zero_point);
-    T border[kPanelColumns];
-    __builtin_memcpy(border, &zero, sizeof border);
+    const std::int64_t first = s.padding[1] < columns ? s.padding[1] : columns;  // column that is in the image
+    const std::int64_t last = first + s.in_width < columns ? first + s.in_width : columns;
+    const T* image = static_cast<const T*>(args.input) + n * s.in_height * s.in_width * s.in_channels;
     for (std::int64_t q = 0; q < quads; ++q) {
       const T* rows[4];
       std::int64_t steps[4];
@@ -52,64 +52,91 @@ struct Depthwise {
         const std::int64_t tap = q * 4 + i < s.kernel[0] ? q * 4 + i : 0;  // past the kernel: times a zero
         const std::int64_t row = y * s.stride[0] - s.padding[0] + tap * s.dilation[0];
         const bool inside = row >= 0 && row < s.in_height;
-        const T* image = static_cast<const T*>(args.input) + n * s.in_height * s.in_width * s.in_channels;
-        rows[i] = inside ? image + row * s.in_width * s.in_channels + channel : border;
+        rows[i] = inside ? image + row * s.in_width * s.in_channels + channel : reinterpret_cast<const T*>(&zero);
         steps[i] = inside ? s.in_channels : 0;
       }
-      for (std::int64_t c = 0; c < columns; ++c) {
-        const std::int64_t x = c - s.padding[1];
-        Bytes pixels[4] = {zero, zero, zero, zero};
-        if (x >= 0 && x < s.in_width) {
-          if (size == sizeof(Bytes))
-            for (int i = 0; i < 4; ++i) __builtin_memcpy(&pixels[i], rows[i] + x * steps[i], sizeof(Bytes));
-          else
-            for (int i = 0; i < 4; ++i) __builtin_memcpy(&pixels[i], rows[i] + x * steps[i], size);
-        }
-        Bytes together[4];
-        interleave(pixels, together);
-        for (int i = 0; i < 4; ++i) widen_bytes<T>(together[i], out + (c * quads + q) * kQuad + i * kPanelColumns);
-      }
+      AElement* to = out + q * kQuad;
+      const std::int64_t step = quads * kQuad;
+      const Bytes outside[4] = {zero, zero, zero, zero};
+      for (std::int64_t c = 0; c < first; ++c) store_quads<T>(outside, to + c * step);
+      for (std::int64_t c = last; c < columns; ++c) store_quads<T>(outside, to + c * step);
+      if (left >= kPanelColumns)
+        interleave_columns<T, true>(rows, steps, last - first, left, to + first * step, step);
+      else
+        interleave_columns<T, false>(rows, steps, last - first, left, to + first * step, step);
     }
   }
 
-  // sums[pixels][64]: 16 channels of `count` pixels, from x on. kTaps is the number of quads under a pixel, or 0 for
+  template <class T>
+  static CVPERF_INLINE void store_quads(const Bytes (&pixels)[4], AElement* to) {
+    Bytes quad[4];
+    interleave(pixels, quad);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) widen_bytes<T>(quad[i], to + i * kPanelColumns);
+  }
+
+  // `count` columns of four rows, whole panels or the `left` channels of the last one.
+  template <class T, bool kWhole>
+  static void interleave_columns(const T* const (&rows)[4], const std::int64_t (&steps)[4], std::int64_t count,
+                                 std::int64_t left, AElement* to, std::int64_t step) {
+    const T *row0 = rows[0], *row1 = rows[1], *row2 = rows[2], *row3 = rows[3];
+    const std::size_t size = kWhole ? sizeof(Bytes) : static_cast<std::size_t>(left);
+    for (std::int64_t c = 0; c < count; ++c, to += step) {
+      Bytes pixels[4] = {};
+      __builtin_memcpy(&pixels[0], row0, size);
+      __builtin_memcpy(&pixels[1], row1, size);
+      __builtin_memcpy(&pixels[2], row2, size);
+      __builtin_memcpy(&pixels[3], row3, size);
+      row0 += steps[0];
+      row1 += steps[1];
+      row2 += steps[2];
+      row3 += steps[3];
+      store_quads<T>(pixels, to);
+    }
+  }
+
+  // sums[pixels][64]: 16 channels of `count` pixels, from x on. kWidth is that of a kernel one quad high, or 0 for
   // any: where it is known, the weights stay in registers.
-  template <int kTaps>
+  template <int kWidth>
   void dot(const AElement* a, std::int64_t x, int count, std::int64_t panel, const std::uint32_t* start,
            std::int32_t* sums) const {
     const Conv2dShape& s = args.shape;
-    const int taps = kTaps ? kTaps : static_cast<int>(s.kernel[1] * quads);
-    const std::int8_t* const b = reinterpret_cast<const std::int8_t*>(args.packed) + panel * taps * kQuadBytes;
+    const int width = kWidth ? kWidth : static_cast<int>(s.kernel[1]), deep = kWidth ? 1 : static_cast<int>(quads);
+    const std::int8_t* const b = reinterpret_cast<const std::int8_t*>(args.packed) + panel * width * deep * kQuadBytes;
     const std::int64_t pixel = s.stride[1] * quads * kQuad, tap = s.dilation[1] * quads * kQuad;
     a += x * pixel;
-    // Where quad t is, from a pixel's first on.
-    const auto offset = [&](int t) { return kTaps ? t * tap : t / quads * tap + t % quads * kQuad; };
 #if defined(CVPERF_BYTE_DOT)
     Vec<std::int32_t> first;
     __builtin_memcpy(&first, start, sizeof first);
-    Vec<std::int8_t> weights[kTaps ? kTaps : 1];
-    for (int t = 0; t < kTaps; ++t) __builtin_memcpy(&weights[t], b + t * kQuadBytes, sizeof weights[t]);
+    Vec<std::int8_t> weights[kWidth ? kWidth : 1];
+#pragma GCC unroll 4
+    for (int t = 0; t < kWidth; ++t) __builtin_memcpy(&weights[t], b + t * kQuadBytes, sizeof weights[t]);
     for (int i = 0; i < count; ++i, a += pixel, sums += kMaxTileColumns) {
       Vec<std::int32_t> sum = first;
-      for (int t = 0; t < taps; ++t) {
-        Vec<std::uint8_t> quad;
-        __builtin_memcpy(&quad, a + offset(t), sizeof quad);
-        Vec<std::int8_t> weight = weights[kTaps ? t : 0];
-        if (!kTaps) __builtin_memcpy(&weight, b + t * kQuadBytes, sizeof weight);
-        sum = dot_quads(sum, quad, weight);
-      }
+      const std::int8_t* w = b;
+#pragma GCC unroll 4
+      for (int t = 0; t < width; ++t)
+        for (int q = 0; q < deep; ++q, w += kQuadBytes) {
+          Vec<std::uint8_t> quad;
+          __builtin_memcpy(&quad, a + t * tap + q * kQuad, sizeof quad);
+          Vec<std::int8_t> weight = weights[kWidth ? t : 0];
+          if (!kWidth) __builtin_memcpy(&weight, w, sizeof weight);
+          sum = dot_quads(sum, quad, weight);
+        }
       __builtin_memcpy(sums, &sum, sizeof sum);
     }
 #else
     for (int c = 0; c < kPanelColumns; c += 2 * kColumns)
       for (int i = 0; i < count; ++i) {
         Vec<std::int32_t> low{}, high{};
-        for (int t = 0; t < taps; ++t) {
-          Vec<std::int16_t> quad[2];
-          __builtin_memcpy(quad, a + i * pixel + offset(t) + c * 4, sizeof quad);
-          low += multiply_pairs(quad[0], load_b(b + t * kQuadBytes + c * 4));
-          high += multiply_pairs(quad[1], load_b(b + t * kQuadBytes + (c + kColumns) * 4));
-        }
+        const std::int8_t* w = b + c * 4;
+        for (int t = 0; t < width; ++t)
+          for (int q = 0; q < deep; ++q, w += kQuadBytes) {
+            Vec<std::int16_t> quad[2];
+            __builtin_memcpy(quad, a + i * pixel + t * tap + q * kQuad + c * 4, sizeof quad);
+            low += multiply_pairs(quad[0], load_b(w));
+            high += multiply_pairs(quad[1], load_b(w + kColumns * 4));
+          }
         store_pair_sums(sums + i * kMaxTileColumns + c, reinterpret_cast<const std::int32_t*>(start) + c, low, high);
       }
 #endif
