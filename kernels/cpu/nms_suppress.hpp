@@ -9,6 +9,7 @@ namespace CVPERF_ISA {
 namespace {
 
 constexpr int kUnroll = 4;                               // chunks per step of the sweep
+constexpr std::int64_t kTeamFrom = 1024;                 // kept boxes from which threads join
 constexpr std::int64_t kParallelFrom = 2000;             // boxes
 constexpr std::int64_t kMostBlock = 8192, kAlone = 512;  // boxes that threads test together; that one takes alone
 template <class T>
@@ -128,6 +129,7 @@ class Suppression {
 
   // Returns the number of boxes kept.
   std::int64_t run(int threads) {
+    threads_ = threads;
     while (more()) {
       const std::int64_t block = threads > 1 ? block_for_team() : 0;
       if (block == 0) {
@@ -163,7 +165,7 @@ class Suppression {
   // box would be fetched from the cache of the thread that filed it.
   std::int64_t block_for_team() const {
     constexpr std::int64_t kTeamWork = 80000, kSearch = 32;  // chunks; a search of the grid counts as 32
-    if (kept_.count < 1024 || (has_grid_ && mostly_kept_)) return 0;
+    if (kept_.count < kTeamFrom || (has_grid_ && mostly_kept_)) return 0;
     const std::int64_t worth = kTeamWork / (has_grid_ ? kSearch : kept_.count / kLanes<T>);
     std::int64_t block = worth > kept_.count / 4 ? worth : kept_.count / 4;
     block = block < kMostBlock ? block : kMostBlock;
@@ -251,8 +253,11 @@ class Suppression {
     for (std::int64_t i = 0; i < kept_.count && has_grid_; ++i) file(kept_.box(i), grid_.locate(kept_.box(i)).home);
   }
 
-  // How many chunks a search of the grid may visit before a sweep would be faster.
-  std::int64_t most_chunks() const { return kept_.count / (kGridCost * kLanes<T>); }
+  // How many chunks a search of the grid may visit before a sweep would be faster. From kTeamFrom on all threads
+  // sweep, while one may have to search alone; half of their advantage is counted, between the two cases.
+  std::int64_t most_chunks() const {
+    return 2 * kept_.count / (kGridCost * kLanes<T> * (kept_.count < kTeamFrom ? 2 : 1 + threads_));
+  }
 
   // Every later box must be tested against a box that has no place: no grid any more.
   void file(const Box<T>& box, Home home) {
@@ -282,6 +287,7 @@ class Suppression {
   std::int64_t written_ = 0;
   std::int64_t done_ = 0;  // boxes settled
   std::int64_t failures_ = 0;
+  int threads_ = 1;
   bool has_grid_ = false, mostly_kept_ = false;
 };
 
