@@ -30,11 +30,11 @@ CVPERF_INLINE void widen_bytes(Bytes bytes, AElement* to) {
   const Flipped flipped = (Flipped)bytes ^ static_cast<std::uint8_t>(kSigned<T> ? 0x80 : 0);
   __builtin_memcpy(to, &flipped, sizeof flipped);
 #else
-  typedef T Narrow __attribute__((vector_size(16)));
   typedef std::int16_t Wide __attribute__((vector_size(32)));
 #if defined(__AVX2__)
   const Wide wide = (Wide)(kSigned<T> ? _mm256_cvtepi8_epi16((__m128i)bytes) : _mm256_cvtepu8_epi16((__m128i)bytes));
 #else
+  typedef T Narrow __attribute__((vector_size(16)));
   const Wide wide = __builtin_convertvector((Narrow)bytes, Wide);
 #endif
   __builtin_memcpy(to, &wide, sizeof wide);
