@@ -246,13 +246,6 @@ void finish_int32(const Int8Product& p, std::int64_t m0, int rows, const Columns
   }
 }
 
-// Where a tile of complete sums may be stored as it is, or null: finish() has something to do.
-inline std::int32_t* finished(const Int8Product& p, std::int64_t m0, int width, const Columns& columns) {
-  const Int8Finish& f = p.finish;
-  const bool plain = f.out_dtype == DType::i32 && columns.count == width && !(f.zero_a && f.zero_a_per_row);
-  return plain ? static_cast<std::int32_t*>(f.out) + m0 * p.groups * p.n + columns.first : nullptr;
-}
-
 // Writes output rows m0 .. m0 + rows of the columns, whose sums are complete.
 void finish(const Int8Product& p, std::int64_t m0, int rows, const Columns& columns, const std::int32_t* sums,
             std::int64_t stride) {

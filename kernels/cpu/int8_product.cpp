@@ -115,6 +115,13 @@ struct Block {
   std::int64_t sums_stride;
 };
 
+// Where a tile of complete sums may be stored as it is, or null: finish() has something to do.
+std::int32_t* finished(const Int8Product& p, std::int64_t m0, int width, const Columns& columns) {
+  const Int8Finish& f = p.finish;
+  const bool plain = f.out_dtype == DType::i32 && columns.count == width && !(f.zero_a && f.zero_a_per_row);
+  return plain ? static_cast<std::int32_t*>(f.out) + m0 * p.groups * p.n + columns.first : nullptr;
+}
+
 void run_panels(const Int8Product& p, const Plan& plan, const Block& block, const Rows& a, const Columns& columns) {
   const int width = block.panels * static_cast<int>(kPanelColumns);
   Tile tile;
