@@ -1,5 +1,6 @@
 // Forward 2-D convolution: states the layer as a ConvProblem and hands it to the kernel of its kind.
-// The kernels are conv2d_channels_last.cpp, conv2d_planar.cpp (both end in gemm_tile.hpp) and conv2d_depthwise.cpp.
+// The kernels are conv2d_channels_last.cpp, conv2d_planar.cpp (both end in gemm_tile.hpp) and, for
+// layers of few channels a group, conv2d_depthwise.cpp and conv2d_first_layer.cpp.
 #include "conv2d.hpp"
 
 #include "buffer.hpp"
