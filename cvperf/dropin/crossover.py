@@ -10,6 +10,7 @@ NMS, RoI Align and RoI pooling have no rule: ours was faster at every size measu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -20,7 +21,8 @@ from cvperf import _C
 from cvperf.backends.registry import convolution_format
 from cvperf.ops._convolution import output_shape
 
-RECORDED = ("avx2",)  # instruction sets whose crossovers were measured
+_WIDE = ("avx512", "avx512_vnni", "avx512_bf16")  # measured on the last, as one processor has it
+RECORDED = ("avx2", *_WIDE)  # instruction sets whose crossovers were measured
 
 _HALF = (torch.float16, torch.bfloat16)
 _FASTER = "the original is faster by the recorded crossover"
@@ -50,8 +52,15 @@ def conv2d(
     if _ignored:
         return None
     if _C.isa() not in RECORDED:
-        return f"no crossover is recorded for {_C.isa()}"
+        return f"no crossover is recorded for {_C.isa()}; CVPERF_AUTOTUNE=1 measures here"
     filters, channels, *kernel = weight.shape
+    if _C.isa() in _WIDE:
+        pixels = image.shape[0] * math.prod(
+            output_shape(image, weight, stride, padding, dilation)[2:]
+        )
+        one = (*kernel, *stride, *dilation) == (3, 3, 1, 1, 1, 1)
+        serve = _wins_wide(image, weight, one, pixels, groups)
+        return None if serve else f"{_FASTER} (this kind of layer, AVX-512)"
     if image.dtype in _HALF:
         return None  # torch has no fast kernel for these on this instruction set: 5x to 100x
     if image.dtype == torch.float64:
@@ -76,10 +85,27 @@ def conv2d_backward(image: Tensor, groups: int) -> str | None:
         return None
     if _C.isa() not in RECORDED:
         return f"no crossover is recorded for {_C.isa()}"
+    if _C.isa() in _WIDE and image.dtype != torch.float16:
+        return f"{_FASTER} ({str(image.dtype).removeprefix('torch.')} gradients, AVX-512)"
     depthwise = groups > 1 and groups == image.shape[1]
     if image.dtype in _HALF or (image.dtype == torch.float64 and depthwise):
         return None
     return f"{_FASTER} ({str(image.dtype).removeprefix('torch.')} gradients)"
+
+
+def _wins_wide(image: Tensor, weight: Tensor, winograd: bool, pixels: int, groups: int) -> bool:
+    """AVX-512: Winograd's layers, float16, which torch has no kernel for, and depthwise ones."""
+    filters, channels = weight.shape[:2]
+    if image.dtype == torch.float16:
+        return True
+    if image.dtype != torch.float32:
+        return False
+    if groups > 1:
+        depthwise = groups == image.shape[1] == filters
+        return depthwise and convolution_format(image, weight) == torch.channels_last
+    # With fewer pixels, transforming the weight in each call costs more than it saves.
+    large = 18 * pixels * filters * channels >= 2e7
+    return winograd and large and min(filters, channels) >= 32 and pixels >= filters
 
 
 def _wins_channels_last(filters: int, channels: int, kernel: Sequence[int], pixels: int) -> bool:

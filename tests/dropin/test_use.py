@@ -182,7 +182,7 @@ def test_convolutions_on_the_winning_side_of_the_crossover_are_served(recorded: 
     try:
         with cvperf.use("conv2d"), torch.no_grad():
             torch.conv2d(torch.randn(1, 128, 28, 28), torch.randn(128, 128, 3, 3))
-            torch.conv2d(torch.randn(1, 8, 9, 9).bfloat16(), torch.randn(4, 8, 3, 3).bfloat16())
+            torch.conv2d(torch.randn(1, 8, 9, 9).half(), torch.randn(4, 8, 3, 3).half())
     finally:
         _C.select_isa(before)
     assert calls("aten::convolution") == 2, cvperf.explain()
