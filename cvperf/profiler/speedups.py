@@ -223,8 +223,10 @@ def _kind(numbers: Mapping[str, Any]) -> tuple[Any, ...]:
     if "weight" not in numbers:
         return ()
     groups = numbers["groups"]
-    depthwise = groups == numbers["weight"][0]
-    return (groups > 1, groups > 1 and depthwise, max(numbers["weight"][2:]) > 1)
+    depthwise = groups > 1 and groups == numbers["weight"][0]
+    kernel, steps = numbers["weight"][2:], (*numbers["stride"], *numbers["dilation"])
+    winograd = (*kernel, *steps) == (3, 3, 1, 1, 1, 1)  # another algorithm, with ratios of its own
+    return (groups > 1, depthwise, max(kernel) > 1, winograd)
 
 
 def _sizes(numbers: Mapping[str, Any]) -> list[float]:
