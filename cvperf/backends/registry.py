@@ -99,6 +99,11 @@ def prefer(name: str) -> Iterator[None]:
         _forced.remove(name)
 
 
+def preferred() -> str | None:
+    """The backend that an open ``prefer`` block names; None outside."""
+    return _forced[-1] if _forced else None
+
+
 def layout_of(tensor: torch.Tensor) -> str:
     """``"channels_last"`` for [N, C, H, W] stored as [N, H, W, C]; else ``"contiguous"``."""
     if tensor.dim() != 4 or tensor.is_contiguous():
@@ -139,13 +144,12 @@ def select(op: str, device: str, dtype: torch.dtype, layout: str = "contiguous")
     Raises:
         UnsupportedError: none can; the message lists who was asked and why each refused.
     """
-    return _choose(op, device, dtype, layout, _forced[-1] if _forced else None)
+    return _choose(op, device, dtype, layout, preferred())
 
 
 def select_for(op: str, tensor: torch.Tensor) -> Backend:
     """The backend that runs ``op`` when ``tensor`` is its first argument; errors as ``select``."""
-    forced = _forced[-1] if _forced else None
-    return _choose_on(op, tensor.device, tensor.dtype, layout_of(tensor), forced)
+    return _choose_on(op, tensor.device, tensor.dtype, layout_of(tensor), preferred())
 
 
 @functools.cache

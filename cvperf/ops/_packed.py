@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cvperf import _C
 from cvperf.backends.cpu import conv2d as cpu
-from cvperf.backends.registry import FLOATING
+from cvperf.backends.registry import FLOATING, preferred
 from cvperf.errors import ArgumentError, check_tensor, describe
 from cvperf.ops._convolution import Pair
 from cvperf.ops._direct import ordinary
@@ -30,7 +30,6 @@ class Replay:
     call: _C.Conv2dCall
     shape: tuple[int, int, int, int]
     stride: tuple[int, ...]
-    bias: Tensor | None
     weight: Tensor
     form: Tensor | None
 
@@ -38,15 +37,17 @@ class Replay:
         self, input: Tensor, bias: Tensor | None, residual: Tensor | None
     ) -> Tensor | None:
         """The output, or None where something is not as it was."""
-        if bias is not self.bias or input.stride() != self.stride or not ordinary(input, bias):
+        if input.stride() != self.stride or not ordinary(input, bias, residual):
+            return None
+        if bias is not None and not (
+            _like(bias, input) and bias.shape == self.shape[1:2] and bias.is_contiguous()
+        ):
             return None
         output = torch.empty(self.shape, dtype=input.dtype, memory_format=torch.channels_last)
         if residual is not None and not (
-            residual.shape == output.shape
+            _like(residual, input)
+            and residual.shape == output.shape
             and residual.stride() == output.stride()
-            and residual.dtype == output.dtype
-            and residual.is_cpu
-            and ordinary(residual)
         ):
             return None
         self.call(
@@ -59,6 +60,10 @@ class Replay:
             torch.get_num_threads(),
         )
         return output
+
+
+def _like(tensor: Tensor, input: Tensor) -> bool:
+    return tensor.dtype == input.dtype and tensor.is_cpu
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +87,8 @@ class PackedConv2d:
         self, key: Hashable, input: Tensor, bias: Tensor | None, residual: Tensor | None
     ) -> Tensor | None:
         """The answer to a call like one before, or None if there was none."""
+        if preferred() is not None:
+            return None  # another backend is to run it
         try:
             known = self._replays.get(key)
         except TypeError:  # a list among the arguments has no hash
@@ -100,7 +107,6 @@ def remember(
     layer: PackedConv2d,
     key: Hashable,
     image: Tensor,
-    bias: Tensor | None,
     geometry: tuple[Pair, Pair, Pair],
     activation: str | None,
     algorithm: str,
@@ -108,14 +114,14 @@ def remember(
     """Let later calls with this key skip what was found out in this one."""
     if not image.is_contiguous(memory_format=torch.channels_last):
         return  # each call copies it
-    if (bias is not None and not bias.is_contiguous()) or not _hashes(key):
+    if preferred() is not None or not _hashes(key):
         return
     if len(layer._replays) >= _MOST_REPLAYS:
         layer._replays.clear()
     sizes = (tuple(image.shape), tuple(layer.weight.shape), *geometry)
     call, shape = cpu.prepare(sizes, layer.groups, True, True, image.dtype, activation, algorithm)
     form = layer.form(geometry[2], algorithm)
-    layer._replays[key] = Replay(call, shape, image.stride(), bias, layer.weight, form)
+    layer._replays[key] = Replay(call, shape, image.stride(), layer.weight, form)
 
 
 def _hashes(key: Hashable) -> bool:

@@ -124,7 +124,7 @@ def conv2d(
         algorithm = algorithm_for(image.shape, weight, steps, pads, dilations, groups, algorithm)
         packed = layer.form(dilations, algorithm)
         if key is not None and batched and not isinstance(padding, str):
-            remember(layer, key, image, bias, (steps, pads, dilations), activation, algorithm)
+            remember(layer, key, image, (steps, pads, dilations), activation, algorithm)
     output: Tensor = _conv2d(
         image, weight, bias, steps, pads, dilations, groups, activation, residual, packed, algorithm
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cvperf import _C, ops
 from cvperf.backends.cpu.conv2d import algorithm_for
+from cvperf.backends.registry import prefer
 from cvperf.errors import ArgumentError
 
 ERRORS = {"direct": 1e-6, "winograd2": 2e-6, "winograd4": 6e-6}
@@ -219,6 +220,32 @@ def test_a_packed_layer_compiles() -> None:
         lambda x: ops.conv2d(x, packed, padding=1), backend="eager", fullgraph=True
     )
     torch.testing.assert_close(compiled(image), ops.conv2d(image, packed, padding=1))
+
+
+def test_a_call_that_was_made_before_is_checked_where_it_differs() -> None:
+    """Later calls skip the checks of sizes, not those of what can change behind them."""
+    image, bias = channels_last(1, 6, 9, 9), torch.nn.Parameter(torch.randn(10))
+    packed = ops.pack_conv2d(torch.randn(10, 6, 3, 3))
+    with torch.no_grad():
+        expected = ops.conv2d(image, packed, bias)
+        assert torch.equal(ops.conv2d(image, packed, bias.detach().clone()), expected)
+        assert torch.equal(ops.conv2d(image, packed, bias.repeat_interleave(2)[::2]), expected)
+        for wrong in (bias[:5].clone(), bias.double(), torch.randn(10, 1)):
+            bias.data = wrong  # as module.double() and the like do
+            with pytest.raises(ArgumentError, match="bias"):
+                ops.conv2d(image, packed, bias)
+        with pytest.raises(ArgumentError, match="residual"):
+            ops.conv2d(image, packed, residual=torch.randn(1, 10, 7, 6))
+
+
+def test_a_preferred_backend_runs_a_call_that_was_made_before() -> None:
+    image, packed = channels_last(1, 64, 28, 28), ops.pack_conv2d(torch.randn(64, 64, 3, 3))
+    ours = ops.conv2d(image, packed, padding=1)
+    with prefer("reference"):
+        exact = ops.conv2d(image, packed, padding=1)
+    expected = F.conv2d(image.double(), packed.weight.double(), padding=1)
+    assert torch.equal(exact, expected.float())
+    assert not torch.equal(ours, exact)
 
 
 def test_packing_refuses_what_does_not_fit() -> None:
