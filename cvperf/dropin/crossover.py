@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from cvperf import _C
+from cvperf.backends.cpu.conv2d import fits_winograd
 from cvperf.backends.registry import convolution_format
 from cvperf.ops._convolution import output_shape
 
@@ -58,8 +59,8 @@ def conv2d(
         pixels = image.shape[0] * math.prod(
             output_shape(image, weight, stride, padding, dilation)[2:]
         )
-        one = (*kernel, *stride, *dilation) == (3, 3, 1, 1, 1, 1)
-        serve = _wins_wide(image, weight, one, pixels, groups)
+        winograd = fits_winograd(kernel, stride, dilation)
+        serve = _wins_wide(image, weight, winograd, pixels, groups)
         return None if serve else f"{_FASTER} (this kind of layer, AVX-512)"
     if image.dtype in _HALF:
         return None  # torch has no fast kernel for these on this instruction set: 5x to 100x

@@ -67,6 +67,19 @@ def same_padding(
     return image, (totals[0] // 2, totals[1] // 2)
 
 
+def check_groups(weight: Tensor, groups: object) -> None:
+    """Refuse a weight that does not split into the groups."""
+    if isinstance(groups, bool) or not isinstance(groups, int):
+        raise TypeError(f"groups must be an int, got {describe(groups)}")
+    if min(weight.shape) < 1:
+        raise ArgumentError(f"weight must have no empty dimension, got {describe(weight)}")
+    if groups < 1 or weight.shape[0] % groups:
+        raise ArgumentError(
+            f"groups must be at least 1 and divide the filters: groups is {groups}, "
+            f"weight is {describe(weight)}"
+        )
+
+
 def check_fit(
     image: Tensor,
     weight: Tensor,
@@ -77,13 +90,7 @@ def check_fit(
     groups: int,
 ) -> None:
     """Refuse sizes that make no convolution."""
-    if min(weight.shape) < 1:
-        raise ArgumentError(f"weight must have no empty dimension, got {describe(weight)}")
-    if groups < 1 or weight.shape[0] % groups:
-        raise ArgumentError(
-            f"groups must be at least 1 and divide the filters: groups is {groups}, "
-            f"weight is {describe(weight)}"
-        )
+    check_groups(weight, groups)
     if image.shape[1] != weight.shape[1] * groups:
         raise ArgumentError(
             f"input must have {weight.shape[1] * groups} channels (weight.shape[1] * groups): "

@@ -12,7 +12,7 @@ from cvperf import _C
 from cvperf.backends.cpu import conv2d as cpu
 from cvperf.backends.registry import FLOATING, preferred
 from cvperf.errors import ArgumentError, check_tensor, describe
-from cvperf.ops._convolution import Pair
+from cvperf.ops._convolution import Pair, check_groups
 from cvperf.ops._direct import ordinary
 
 _MOST_REPLAYS = 64
@@ -160,13 +160,7 @@ def pack_conv2d(weight: Tensor, groups: int = 1, *, scale: Tensor | None = None)
             f"weight must be on the CPU, got {describe(weight)}: packing is for the CPU kernels. "
             "Pass the weight itself to conv2d"
         )
-    if isinstance(groups, bool) or not isinstance(groups, int):
-        raise TypeError(f"groups must be an int, got {describe(groups)}")
-    if min(weight.shape) < 1 or groups < 1 or weight.shape[0] % groups:
-        raise ArgumentError(
-            "weight must have no empty dimension, and groups must be at least 1 and divide the "
-            f"filters: weight is {describe(weight)}, groups is {groups}"
-        )
+    check_groups(weight, groups)
     own = weight.detach()
     if scale is not None:
         check_tensor("scale", scale, "scale[O]", ndim=1, like=("weight", weight))

@@ -11,7 +11,7 @@ from torch import Tensor
 from cvperf import _C
 from cvperf.backends.cpu.conv2d import algorithm_for
 from cvperf.backends.registry import FLOATING, convolution_format
-from cvperf.errors import ArgumentError, check_tensor, describe
+from cvperf.errors import ArgumentError, check_tensor
 from cvperf.ops._activation import check_activation
 from cvperf.ops._convolution import (
     as_pair,
@@ -101,8 +101,6 @@ def conv2d(
         check_tensor("bias", bias, "bias[O]", ndim=1, like=("input", input))
     steps, dilations = as_pair("stride", stride, 1), as_pair("dilation", dilation, 1)
     check_activation(activation)
-    if isinstance(groups, bool) or not isinstance(groups, int):
-        raise TypeError(f"groups must be an int, got {describe(groups)}")
     if layer is not None and layer.groups != groups:
         raise ArgumentError(
             f"groups must be what the weight was packed with, {layer.groups}; got {groups}"

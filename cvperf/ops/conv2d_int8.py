@@ -12,7 +12,7 @@ from torch.utils import _pytree
 
 from cvperf.errors import ArgumentError, check_tensor, describe
 from cvperf.ops._activation import check_activation
-from cvperf.ops._convolution import as_pair, check_fit, output_shape
+from cvperf.ops._convolution import as_pair, check_fit, check_groups, output_shape
 from cvperf.ops._library import define
 from cvperf.ops.int8_gemm import MAX_K_UNSIGNED, number_tensor, packed_bytes
 
@@ -67,15 +67,7 @@ def pack_conv2d_int8(weight: Tensor, groups: int = 1) -> PackedConv2dInt8:
     Complexity: two passes over ``weight``.
     """
     check_tensor("weight", weight, "weight[O, C/groups, kh, kw]", ndim=4, dtypes=(torch.int8,))
-    if isinstance(groups, bool) or not isinstance(groups, int):
-        raise TypeError(f"groups must be an int, got {describe(groups)}")
-    if min(weight.shape) < 1:
-        raise ArgumentError(f"weight must have no empty dimension, got {describe(weight)}")
-    if groups < 1 or weight.shape[0] % groups:
-        raise ArgumentError(
-            f"groups must be at least 1 and divide the filters: groups is {groups}, "
-            f"weight is {describe(weight)}"
-        )
+    check_groups(weight, groups)
     shape = (weight.shape[0], weight.shape[1], weight.shape[2], weight.shape[3])
     return PackedConv2dInt8(_pack_conv2d_int8(weight, groups), shape, groups)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cvperf import _C
+from cvperf.backends.cpu.conv2d import fits_winograd
 from cvperf.backends.processor import cpu_name
 from cvperf.bench.problems.base import Shape
 from cvperf.bench.results import OURS, Measurement, read_all
@@ -224,8 +225,9 @@ def _kind(numbers: Mapping[str, Any]) -> tuple[Any, ...]:
         return ()
     groups = numbers["groups"]
     depthwise = groups > 1 and groups == numbers["weight"][0]
-    kernel, steps = numbers["weight"][2:], (*numbers["stride"], *numbers["dilation"])
-    winograd = (*kernel, *steps) == (3, 3, 1, 1, 1, 1)  # another algorithm, with ratios of its own
+    kernel = numbers["weight"][2:]
+    # Another algorithm, with ratios of its own.
+    winograd = fits_winograd(kernel, numbers["stride"], numbers["dilation"])
     return (groups > 1, depthwise, max(kernel) > 1, winograd)
 
 

@@ -69,8 +69,8 @@ def prepare(
 ) -> tuple[_C.Conv2dCall, tuple[int, int, int, int]]:
     """The native call for (image, weight, stride, padding, dilation), and its output's size."""
     image, weight, stride, padding, dilation = geometry
-    window = _window(weight, stride, padding, dilation)
-    shape = _convolution_shape(image, weight, window)
+    window = window_of(weight, stride, padding, dilation)
+    shape = convolution_shape(image, weight, window)
     call = _C.Conv2dCall(
         (*image, *shape[1:]),
         window,
@@ -102,20 +102,17 @@ def algorithm_for(
     Raises:
         ValueError: ``wanted`` is an algorithm that does not take this layer.
     """
-    window = _window(weight.shape, stride, padding, dilation)
-    sizes = (*image, *_convolution_shape(image, weight.shape, window)[1:])
+    window = window_of(weight.shape, stride, padding, dilation)
+    sizes = (*image, *convolution_shape(image, weight.shape, window)[1:])
     chosen = _C.conv2d_algorithm(
         sizes, window, groups, True, DTYPES[weight.dtype], _ALGORITHMS[wanted]
     )
     return chosen.name
 
 
-def fits_winograd(
-    dtype: torch.dtype, weight: Tensor, stride: Sequence[int], dilation: Sequence[int]
-) -> bool:
-    """Whether a layer can run by Winograd's algorithm."""
-    steps = (*weight.shape[2:], *stride, *dilation)
-    return dtype != torch.float64 and steps == (3, 3, 1, 1, 1, 1)
+def fits_winograd(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> bool:
+    """Whether Winograd's algorithm takes such a layer (of any dtype but float64)."""
+    return (*kernel, *stride, *dilation) == (3, 3, 1, 1, 1, 1)
 
 
 def pack(weight: Tensor, dilation: Sequence[int], groups: int, algorithm: str) -> Tensor | None:
@@ -160,7 +157,7 @@ def conv2d_input_grad(
     format = convolution_format(grad, weight)
     grad = grad.contiguous(memory_format=format)
     weight, weight_channels_last = _dense_weight(weight)
-    window = _window(weight.shape, stride, padding, dilation)
+    window = window_of(weight.shape, stride, padding, dilation)
     _check_convolution_grad(grad, input_size, weight.shape, window, groups)
     image_grad = torch.empty(tuple(input_size), dtype=grad.dtype, memory_format=format)
     _C.conv2d_input_grad(
@@ -191,7 +188,7 @@ def conv2d_weight_grad(
     format = convolution_format(image, grad)
     grad = grad.contiguous(memory_format=format)
     image = image.contiguous(memory_format=format)
-    window = _window(weight_size, stride, padding, dilation)
+    window = window_of(weight_size, stride, padding, dilation)
     _check_convolution_grad(grad, image.shape, weight_size, window, groups)
     weight_grad = torch.empty(tuple(weight_size), dtype=grad.dtype, memory_format=format)
     _C.conv2d_weight_grad(
@@ -212,7 +209,7 @@ def conv2d_weight_grad(
 _Window = tuple[int, int, int, int, int, int, int, int]
 
 
-def _window(
+def window_of(
     weight_size: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
@@ -238,9 +235,10 @@ def _dense_weight(weight: Tensor) -> tuple[Tensor, bool]:
     return weight.contiguous(), False
 
 
-def _convolution_shape(
+def convolution_shape(
     image: Sequence[int], weight: Sequence[int], window: _Window
 ) -> tuple[int, int, int, int]:
+    """Sizes of the output, from those of image and weight; no side is negative."""
     sides = [
         (image[2 + i] + 2 * window[4 + i] - window[6 + i] * (window[i] - 1) - 1) // window[2 + i]
         + 1
@@ -252,7 +250,7 @@ def _convolution_shape(
 def _check_convolution_grad(
     grad: Tensor, image: Sequence[int], weight: Sequence[int], window: _Window, groups: int
 ) -> None:
-    expected = _convolution_shape(image, weight, window)
+    expected = convolution_shape(image, weight, window)
     if tuple(grad.shape) != expected:
         raise ArgumentError(
             f"grad must have the output's shape {list(expected)}, got {describe(grad)}"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cvperf import _C
+from cvperf.backends.cpu.conv2d import convolution_shape, window_of
 from cvperf.backends.cpu.dtypes import DTYPES
 from cvperf.backends.registry import register
 
@@ -54,15 +55,9 @@ def conv2d_int8(
 ) -> Tensor:
     format = torch.channels_last
     image = image.contiguous(memory_format=format)
-    sides = [
-        (image.shape[2 + i] + 2 * padding[i] - dilation[i] * (weight_size[2 + i] - 1) - 1)
-        // stride[i]
-        + 1
-        for i in (0, 1)
-    ]
-    output = torch.empty(
-        (image.shape[0], weight_size[0], *sides), dtype=out_dtype, memory_format=format
-    )
+    window = window_of(weight_size, stride, padding, dilation)
+    shape = convolution_shape(image.shape, weight_size, window)
+    output = torch.empty(shape, dtype=out_dtype, memory_format=format)
     # Kept until the kernel returns: their pointers are what it gets.
     packed = packed.contiguous()
     scale_weight = None if scale_weight is None else scale_weight.contiguous()
@@ -72,8 +67,8 @@ def conv2d_int8(
         image.data_ptr(),
         DTYPES[image.dtype],
         packed.data_ptr(),
-        (*image.shape, *output.shape[1:]),
-        (*weight_size[2:], *stride, *padding, *dilation),
+        (*image.shape, *shape[1:]),
+        window,
         groups,
         scale_input,
         zero_point_input,
