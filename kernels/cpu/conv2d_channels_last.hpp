@@ -15,10 +15,7 @@
 #include "conv2d_pack.hpp"
 #include "conv2d_problem.hpp"
 #include "gemm_tile.hpp"
-
-#ifdef _OPENMP
-extern "C" int omp_get_thread_num();
-#endif
+#include "thread_index.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
@@ -216,10 +213,7 @@ void run_blocks(const ConvProblem& p) {
   const std::int64_t tasks = blocks * splits * p.groups;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1 && tasks > 1)
   for (std::int64_t task = 0; task < tasks; ++task) {
-    int thread = 0;
-#ifdef _OPENMP
-    thread = omp_get_thread_num();
-#endif
+    const int thread = thread_index();
     const typename Job::Scratch s{rows.data() + thread * job.segments.count * block, copies.data() + thread * copy_size,
                                   sums.data() + thread * block * kTileColumns<C>, where.data() + thread * block};
     const std::int64_t group = task % p.groups, split = task / p.groups % splits;

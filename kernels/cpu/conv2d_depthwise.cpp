@@ -8,10 +8,7 @@
 #include "conv2d_epilogue.hpp"
 #include "conv2d_problem.hpp"
 #include "conv2d_strip.hpp"
-
-#ifdef _OPENMP
-extern "C" int omp_get_thread_num();
-#endif
+#include "thread_index.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
@@ -19,14 +16,6 @@ namespace CVPERF_ISA {
 bool run_depthwise_blocks(const ConvProblem& problem);  // conv2d_depthwise_blocks.cpp
 
 namespace {
-
-int thread_index() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 std::int64_t tap_weight(const ConvProblem& p, std::int64_t tap) {
   return p.tap_rows[tap / p.num_tap_columns].weight + p.tap_columns[tap % p.num_tap_columns].weight;

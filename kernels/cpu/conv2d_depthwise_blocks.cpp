@@ -12,22 +12,11 @@
 #include "conv2d_block_end.hpp"
 #include "conv2d_problem.hpp"
 #include "shuffle.hpp"
-
-#ifdef _OPENMP
-extern "C" int omp_get_thread_num();
-#endif
+#include "thread_index.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
-
-int thread_index() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 constexpr int kLeastColumns = 4, kMostColumns = 8;
 constexpr std::int64_t kBlockBytes = 20 * 1024;  // of input under a block, within L1

@@ -5,22 +5,11 @@
 #include "buffer.hpp"
 #include "conv2d_problem.hpp"
 #include "conv2d_strip.hpp"
-
-#ifdef _OPENMP
-extern "C" int omp_get_thread_num();
-#endif
+#include "thread_index.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
-
-int thread_index() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 template <class T>
 void store_gradient(const ConvProblem& p, const Compute<T>* sums, std::int64_t segments, std::int64_t channel_step,

@@ -11,10 +11,7 @@
 #include "conv2d_offset_tile.hpp"
 #include "conv2d_problem.hpp"
 #include "conv2d_strip.hpp"
-
-#ifdef _OPENMP
-extern "C" int omp_get_thread_num();
-#endif
+#include "thread_index.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
@@ -179,10 +176,7 @@ bool run_first_layer(const ConvProblem& p) {
                        bias.data(), in_strip.data(),        in_weight.data()};
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-    std::int64_t thread = 0;
-#ifdef _OPENMP
-    thread = omp_get_thread_num();
-#endif
+    const std::int64_t thread = thread_index();
     float* strip = strips.data() + thread * strip_size(rows);
 #pragma omp for schedule(static)
     for (std::int64_t i = 0; i < p.batch * bands; ++i) {

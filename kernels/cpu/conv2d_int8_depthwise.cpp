@@ -11,10 +11,7 @@
 #include "int8_dot.hpp"
 #include "int8_epilogue.hpp"
 #include "int8_interleave.hpp"
-
-#if defined(_OPENMP)
-extern "C" int omp_get_thread_num();
-#endif
+#include "thread_index.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
@@ -188,10 +185,7 @@ void conv2d_int8_depthwise(const Conv2dInt8Args& args) {
   Buffer<AElement> scratch(static_cast<std::size_t>(size) * static_cast<std::size_t>(threads));
 #pragma omp parallel for schedule(dynamic, 4) num_threads(threads) if (threads > 1)
   for (std::int64_t task = 0; task < tasks; ++task) {
-    int thread = 0;
-#if defined(_OPENMP)
-    thread = omp_get_thread_num();
-#endif
+    const int thread = thread_index();
     job.run(task / chunks / s.out_height, task / chunks % s.out_height, task % chunks * kPanelsAtOnce,
             scratch.data() + thread * size);
   }

@@ -11,10 +11,7 @@
 #include "conv2d_panel.hpp"
 #include "conv2d_problem.hpp"
 #include "gemm_tile.hpp"
-
-#ifdef _OPENMP
-extern "C" int omp_get_thread_num();
-#endif
+#include "thread_index.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
@@ -171,10 +168,7 @@ void run(ConvProblem p) {
   const std::int64_t tasks = p.batch * p.groups * chunks * splits;
 #pragma omp parallel num_threads(threads) if (threads > 1 && tasks > 1)
   {
-    int thread = 0;
-#ifdef _OPENMP
-    thread = omp_get_thread_num();
-#endif
+    const int thread = thread_index();
     if (!in_place) {
 #pragma omp for schedule(static)
       for (std::int64_t f = 0; f < all_filters; ++f)

@@ -17,33 +17,6 @@ constexpr std::int64_t kPartBytes = 3 << 20;  // of turned image and output at a
 constexpr std::int64_t kBandRows = 4;         // a band has a multiple: whole tiles of Winograd's algorithm
 constexpr std::int64_t kBlock = 64;           // rows of a matrix in a task
 
-// to[c * pitch + r] = from[r * stride + c] for r < rows, c < columns.
-template <class T>
-void turn_block(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t columns, T* to,
-                std::int64_t pitch) {
-  using C = Compute<T>;
-  constexpr int lanes = kLanes<C>;
-  for (std::int64_t r = 0; r < rows; r += lanes) {
-    const int height = static_cast<int>(rows - r < lanes ? rows - r : lanes);
-    for (std::int64_t c = 0; c < columns; c += lanes) {
-      const int width = static_cast<int>(columns - c < lanes ? columns - c : lanes);
-      Vec<C> square[lanes];
-      for (int i = 0; i < lanes; ++i) {
-        const T* row = from + (r + i) * stride + c;
-        square[i] = i >= height ? Vec<C>{} : width == lanes ? load(row) : load_partial(row, width);
-      }
-      transpose_square<C>(square);
-      for (int i = 0; i < width; ++i) {
-        if (height == lanes) {
-          store(to + (c + i) * pitch + r, square[i]);
-        } else {
-          store_partial(to + (c + i) * pitch + r, square[i], height);
-        }
-      }
-    }
-  }
-}
-
 // A matrix [rows][columns] in memory, one of several alike.
 struct Matrices {
   std::int64_t rows, columns, row_step, step;  // strides of a row and of a matrix, in elements
@@ -58,8 +31,8 @@ void turn(const T* from, const Matrices& m, std::int64_t count, T* to, std::int6
   for (std::int64_t task = 0; task < count * blocks; ++task) {
     const std::int64_t n = task / blocks, first = task % blocks * kBlock;
     const std::int64_t rows = m.rows - first < kBlock ? m.rows - first : kBlock;
-    turn_block(from + n * m.step + first * m.row_step, m.row_step, rows, m.columns, to + n * to_step + first,
-               to_row_step);
+    transpose_block<false>(from + n * m.step + first * m.row_step, m.row_step, rows, m.columns,
+                           to + n * to_step + first, to_row_step);
   }
 }
 
@@ -158,14 +131,7 @@ bool is_dense_planar(const ConvProblem& p) {
 }
 
 void run_turned(const ConvProblem& p) {
-  switch (p.dtype) {
-    case DType::f16:
-      return run<half>(p);
-    case DType::bf16:
-      return run<bfloat16>(p);
-    default:
-      return run<float>(p);
-  }
+  with_float(p.dtype, [&](auto element) { return run<decltype(element)>(p); });
 }
 
 }  // namespace CVPERF_ISA

@@ -14,10 +14,7 @@
 #include "conv2d_layer.hpp"
 #include "conv2d_offset_tile.hpp"
 #include "shuffle.hpp"
-
-#ifdef _OPENMP
-extern "C" int omp_get_thread_num();
-#endif
+#include "thread_index.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
@@ -46,33 +43,6 @@ CVPERF_INLINE void copy_run(Compute<T>* to, const T* from, std::int64_t count) {
 template <class C>
 CVPERF_INLINE void fill_zero(C* to, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = C(0);
-}
-
-// to[c * pitch + r] = from[r * stride + c]. If `Padded`, the last vector of r is written whole, with zeros.
-template <bool Padded, class To, class From>
-void transpose_block(const From* from, std::int64_t stride, std::int64_t rows, std::int64_t columns, To* to,
-                     std::int64_t pitch) {
-  using C = Compute<From>;
-  constexpr int lanes = kLanes<C>;
-  for (std::int64_t r = 0; r < rows; r += lanes) {
-    const int height = static_cast<int>(rows - r < lanes ? rows - r : lanes);
-    for (std::int64_t c = 0; c < columns; c += lanes) {
-      const int width = static_cast<int>(columns - c < lanes ? columns - c : lanes);
-      Vec<C> square[lanes];
-      for (int i = 0; i < lanes; ++i) {
-        const From* row = from + (r + i) * stride + c;
-        square[i] = i >= height ? Vec<C>{} : width == lanes ? load(row) : load_partial(row, width);
-      }
-      transpose_square<C>(square);
-      for (int i = 0; i < width; ++i) {
-        if (Padded || height == lanes) {
-          store(to + (c + i) * pitch + r, square[i]);
-        } else {
-          store_partial(to + (c + i) * pitch + r, square[i], height);
-        }
-      }
-    }
-  }
 }
 
 // One axis of the strip. With several taps it holds every image row (column) under the chunk, with one tap only
@@ -294,10 +264,7 @@ void run(ConvProblem p, const void* grad, void* grad_weight) {
   Buffer<std::int64_t> tables(threads * (depth + 2 * kChunk));
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-    std::int64_t thread = 0;
-#ifdef _OPENMP
-    thread = omp_get_thread_num();
-#endif
+    const std::int64_t thread = thread_index();
     std::int64_t* in_strip = tables.data() + thread * (depth + 2 * kChunk);
     std::int64_t *pixel = in_strip + depth, *row = pixel + kChunk;
     C* strip = strips.data() + thread * job.strip_size();

@@ -18,10 +18,7 @@
 #include "conv2d_problem.hpp"
 #include "gemm_tile.hpp"
 #include "pages.hpp"
-
-#ifdef _OPENMP
-extern "C" int omp_get_thread_num();
-#endif
+#include "thread_index.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
@@ -190,10 +187,7 @@ void run(const ConvProblem& p) {
   Buffer<const float*> rows(threads * chunk);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-    int thread = 0;
-#ifdef _OPENMP
-    thread = omp_get_thread_num();
-#endif
+    const int thread = thread_index();
     for (std::int64_t group = 0; group < p.groups; ++group)
       for (std::int64_t first = 0; first < tiles; first += chunk) {
         const std::int64_t count = tiles - first < chunk ? tiles - first : chunk;
@@ -243,27 +237,11 @@ void pack(const ConvProblem& p, float* out) {
   Buffer<float> scratch(threads * scratch_size);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
   for (std::int64_t i = 0; i < p.groups * panels.count; ++i) {
-    int thread = 0;
-#ifdef _OPENMP
-    thread = omp_get_thread_num();
-#endif
+    const int thread = thread_index();
     const std::int64_t group = i / panels.count, panel = i % panels.count;
     float* taps = scratch.data() + thread * scratch_size;
     pack_filter_panel<T>(p, panels, group, panel, taps);
     transform_filters<M>(p, panels, panel, taps, out + group * points * size + panels.first(panel) * p.channels);
-  }
-}
-
-// f(T{}) with T the element type of the problem; winograd_fits has seen to it that it is one of these.
-template <class F>
-void with_element(DType dtype, F f) {
-  switch (dtype) {
-    case DType::f16:
-      return f(half{});
-    case DType::bf16:
-      return f(bfloat16{});
-    default:
-      return f(float{});
   }
 }
 
@@ -287,7 +265,7 @@ std::int64_t winograd_packed_bytes(const ConvProblem& p) {
 }
 
 void pack_winograd(const ConvProblem& p, void* out) {
-  with_element(p.dtype, [&](auto element) {
+  with_float(p.dtype, [&](auto element) {
     using T = decltype(element);
     float* to = static_cast<float*>(out);
     p.algorithm == Algorithm::winograd4 ? pack<T, 4>(p, to) : pack<T, 2>(p, to);
@@ -295,7 +273,7 @@ void pack_winograd(const ConvProblem& p, void* out) {
 }
 
 void run_winograd(const ConvProblem& p) {
-  with_element(p.dtype, [&](auto element) {
+  with_float(p.dtype, [&](auto element) {
     using T = decltype(element);
     p.algorithm == Algorithm::winograd4 ? run<T, 4>(p) : run<T, 2>(p);
   });

@@ -15,10 +15,7 @@
 #include "buffer.hpp"
 #include "int8_epilogue.hpp"
 #include "int8_tile.hpp"
-
-#if defined(_OPENMP)
-extern "C" int omp_get_thread_num();
-#endif
+#include "thread_index.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
@@ -28,14 +25,6 @@ constexpr int kTileWidth = kTilePanels * static_cast<int>(kPanelColumns);
 constexpr std::int64_t kSplitPanels = 32;            // in a task whose sums wait in scratch
 constexpr std::int64_t kFetchedOutput = 512 * 1024;  // elements of 4 bytes: the second-level caches of two cores
 static_assert(kTileWidth <= kMaxTileColumns, "Columns must hold a tile");
-
-int thread_index() {
-#if defined(_OPENMP)
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 std::int64_t ceil_div(std::int64_t x, std::int64_t y) { return (x + y - 1) / y; }
 

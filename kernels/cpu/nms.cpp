@@ -19,22 +19,11 @@
 
 #include "nms_suppress.hpp"
 #include "sort.hpp"
-
-#ifdef _OPENMP
-extern "C" int omp_get_thread_num();  // omp.h is not needed for this one
-#endif
+#include "thread_index.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
-
-inline int thread_number() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 inline int fewer(std::int64_t useful, int threads) {
   return useful < 1 ? 1 : useful < threads ? static_cast<int>(useful) : threads;
@@ -65,7 +54,7 @@ void suppress_classes(const T* boxes, const std::int64_t* order, std::int64_t n,
     const std::int64_t begin = starts[c], count = starts[c + 1] - begin;
     for (std::int64_t i = begin; i < begin + count; ++i) members.data()[i] = order[ranks[i]];
     Suppression<T> suppression({boxes, members.data() + begin, ranks + begin, count, count}, threshold,
-                               prune && wants_grid(count, threshold), scratch.part(thread_number()), ranks + begin);
+                               prune && wants_grid(count, threshold), scratch.part(thread_index()), ranks + begin);
     kept[c] = suppression.run(1);
   }
 }
@@ -124,7 +113,7 @@ void run_padded(const NmsPaddedArgs& args, const T* boxes, std::size_t score_byt
   Buffer<std::int64_t> orders(static_cast<std::size_t>(threads * n));
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
   for (std::int64_t image = 0; image < args.batch; ++image) {
-    const int part = thread_number();
+    const int part = thread_index();
     std::int64_t* const order = orders.data() + part * n;
     std::int64_t* const indices = args.indices + image * args.max_output;
     const char* const scores =

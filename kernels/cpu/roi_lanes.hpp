@@ -4,21 +4,10 @@
 #pragma once
 #include "shuffle.hpp"
 #include "simd.hpp"
-
-#if defined(_OPENMP)
-extern "C" int omp_get_thread_num();
-#endif
+#include "thread_index.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
-
-inline int thread_index() {
-#if defined(_OPENMP)
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 // Channels of a block: 256 bytes, enough to keep the multiply-adds of one pixel busy, and few enough that a map's
 // block stays in cache. At most 8 vectors, as sums over a block are kept in registers.

@@ -13,22 +13,11 @@
 
 #include "buffer.hpp"
 #include "simd.hpp"
-
-#if defined(_OPENMP)
-extern "C" int omp_get_thread_num();
-#endif
+#include "thread_index.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
-
-int thread_index() {
-#if defined(_OPENMP)
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 struct Range {
   std::int64_t begin, end;

@@ -1,5 +1,5 @@
-// Moves of lanes between vectors: the transpose of a square, for kernels that compute with channels in the lanes
-// while memory has pixels there, and the even lanes of a pair, for stride 2.
+// Moves of lanes between vectors: the transpose of a square and of a block, for kernels that compute with channels in
+// the lanes while memory has pixels there, and the even lanes of a pair, for stride 2.
 #pragma once
 #include "simd.hpp"
 
@@ -57,6 +57,33 @@ CVPERF_INLINE void transpose_square(Vec<T> (&rows)[kLanes<T>]) {
     }
   }
 #endif
+}
+
+// to[c * pitch + r] = from[r * stride + c]. If `Padded`, the last vector of r is written whole, with zeros.
+template <bool Padded, class To, class From>
+void transpose_block(const From* from, std::int64_t stride, std::int64_t rows, std::int64_t columns, To* to,
+                     std::int64_t pitch) {
+  using C = Compute<From>;
+  constexpr int lanes = kLanes<C>;
+  for (std::int64_t r = 0; r < rows; r += lanes) {
+    const int height = static_cast<int>(rows - r < lanes ? rows - r : lanes);
+    for (std::int64_t c = 0; c < columns; c += lanes) {
+      const int width = static_cast<int>(columns - c < lanes ? columns - c : lanes);
+      Vec<C> square[lanes];
+      for (int i = 0; i < lanes; ++i) {
+        const From* row = from + (r + i) * stride + c;
+        square[i] = i >= height ? Vec<C>{} : width == lanes ? load(row) : load_partial(row, width);
+      }
+      transpose_square<C>(square);
+      for (int i = 0; i < width; ++i) {
+        if (Padded || height == lanes) {
+          store(to + (c + i) * pitch + r, square[i]);
+        } else {
+          store_partial(to + (c + i) * pitch + r, square[i], height);
+        }
+      }
+    }
+  }
 }
 
 #if defined(CVPERF_HAS_SHUFFLE)

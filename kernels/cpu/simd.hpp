@@ -56,6 +56,19 @@ CVPERF_INLINE auto with_floating(DType dtype, F f) {
   }
 }
 
+// The same for kernels that compute in float only: `dtype` is not float64.
+template <class F>
+CVPERF_INLINE auto with_float(DType dtype, F f) {
+  switch (dtype) {
+    case DType::f16:
+      return f(half{});
+    case DType::bf16:
+      return f(bfloat16{});
+    default:
+      return f(float{});
+  }
+}
+
 CVPERF_INLINE std::uint32_t bits_of(float x) {
   std::uint32_t u;
   __builtin_memcpy(&u, &x, 4);
