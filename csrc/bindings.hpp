@@ -28,5 +28,7 @@ void bind_int8_gemm(py::module_& m);
 void bind_conv2d_int8(py::module_& m);
 void bind_peaks(py::module_& m);
 void bind_memory(py::module_& m);
+void bind_torch_calls(py::module_& m);
+void bind_replays(py::module_& m);
 
 }  // namespace cvperf

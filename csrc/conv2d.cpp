@@ -1,35 +1,28 @@
-#include "conv2d.hpp"
-
-#include <array>
-
-#include "bindings.hpp"
+#include "conv2d_shape.hpp"
+#include "replays.hpp"
 
 namespace cvperf {
 namespace {
 
-// sizes: N, C, H, W, O, OH, OW. window: kernel, stride, padding, dilation, each as height, width.
-Conv2dShape shape_of(const std::array<std::int64_t, 7>& sizes, const std::array<std::int64_t, 8>& window,
-                     std::int64_t groups, bool channels_last, bool weight_channels_last, DType dtype, int num_threads) {
-  return {sizes[0],
-          sizes[1],
-          sizes[2],
-          sizes[3],
-          sizes[4],
-          sizes[5],
-          sizes[6],
-          {window[0], window[1]},
-          {window[2], window[3]},
-          {window[4], window[5]},
-          {window[6], window[7]},
-          groups,
-          channels_last,
-          weight_channels_last,
-          dtype,
-          num_threads};
-}
+class Conv2dCall final : public Call {
+ public:
+  explicit Conv2dCall(const Conv2dArgs& args) : args_(args) {}
+  std::size_t reads() const override { return 5; }
+  void run(void* const* read, void* output, int num_threads) const override {
+    Conv2dArgs args = args_;
+    args.input = read[0];
+    args.weight = read[1];
+    args.packed = read[2];
+    args.bias = read[3];
+    args.residual = read[4];
+    args.output = output;
+    args.shape.num_threads = num_threads;
+    conv2d(args);
+  }
 
-using Sizes = std::array<std::int64_t, 7>;
-using Window = std::array<std::int64_t, 8>;
+ private:
+  Conv2dArgs args_;
+};
 
 }  // namespace
 
@@ -50,32 +43,17 @@ void bind_conv2d(py::module_& m) {
       .value("winograd2", Algorithm::winograd2)
       .value("winograd4", Algorithm::winograd4);
 
-  py::class_<Conv2dArgs>(m, "Conv2dCall", "A layer for images of one size: all but the addresses.")
+  py::classh<Conv2dCall, Call>(m, "Conv2dCall", "Reads image, weight, packed weight, bias and residual.")
       .def(py::init([](const Sizes& sizes, const Window& window, std::int64_t groups, bool channels_last,
                        bool weight_channels_last, DType dtype, Activation activation, Algorithm algorithm) {
-             Conv2dArgs call{};
-             call.shape = shape_of(sizes, window, groups, channels_last, weight_channels_last, dtype, 1);
-             call.activation = activation;
-             call.algorithm = algorithm;
-             return call;
+             Conv2dArgs args{};
+             args.shape = shape_of(sizes, window, groups, channels_last, weight_channels_last, dtype, 1);
+             args.activation = activation;
+             args.algorithm = algorithm;
+             return std::make_shared<Conv2dCall>(args);
            }),
            py::arg("sizes"), py::arg("window"), py::arg("groups"), py::arg("channels_last"),
-           py::arg("weight_channels_last"), py::arg("dtype"), py::arg("activation"), py::arg("algorithm"))
-      .def(
-          "__call__",
-          [](Conv2dArgs call, Pointer input, Pointer weight, Pointer packed, Pointer bias, Pointer residual,
-             Pointer output, int num_threads) {
-            call.input = as<void>(input);
-            call.weight = as<void>(weight);
-            call.packed = as<void>(packed);
-            call.bias = as<void>(bias);
-            call.residual = as<void>(residual);
-            call.output = as<void>(output);
-            call.shape.num_threads = num_threads;
-            conv2d(call);
-          },
-          py::arg("input"), py::arg("weight"), py::arg("packed"), py::arg("bias"), py::arg("residual"),
-          py::arg("output"), py::arg("num_threads"), py::call_guard<py::gil_scoped_release>());
+           py::arg("weight_channels_last"), py::arg("dtype"), py::arg("activation"), py::arg("algorithm"));
   m.def(
       "conv2d_packed_bytes",
       [](const Sizes& sizes, const Window& window, std::int64_t groups, bool weight_channels_last, DType dtype,

@@ -24,6 +24,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("available_isas", &available_isas, "Instruction sets this processor can run, lowest first.");
   m.def("select_isa", &select_isa, py::arg("name"), "Use another instruction set from now on.");
 
+  bind_torch_calls(m);
+  bind_replays(m);  // before what derives from Call
   bind_nms(m);
   bind_roi_align(m);
   bind_conv2d(m);

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from enum import Enum
 
+from torch import Tensor
+
 class DType(Enum):
     f16 = 0
     bf16 = 1
@@ -120,7 +122,24 @@ def roi_pool_backward(
     num_threads: int,
 ) -> None: ...
 
-class Conv2dCall:
+class Call:
+    def __call__(self, read: Sequence[int], output: int, num_threads: int) -> None: ...
+
+class Replays:
+    def __init__(self) -> None: ...
+    def again(self, *arguments: object) -> Tensor | None: ...
+    def remember(
+        self,
+        arguments: tuple[object, ...],
+        call: Call,
+        read: tuple[Tensor | None, ...],
+        output: Tensor,
+    ) -> None: ...
+
+def ordinary(*arguments: object) -> bool: ...
+def missing_from_torch() -> str: ...
+
+class Conv2dCall(Call):
     def __init__(
         self,
         sizes: Sequence[int],
@@ -131,16 +150,6 @@ class Conv2dCall:
         dtype: DType,
         activation: Activation,
         algorithm: Algorithm,
-    ) -> None: ...
-    def __call__(
-        self,
-        input: int,
-        weight: int,
-        packed: int,
-        bias: int,
-        residual: int,
-        output: int,
-        num_threads: int,
     ) -> None: ...
 
 def conv2d_packed_bytes(
@@ -204,48 +213,40 @@ def pack_int8(
     out_ptr: int,
     num_threads: int,
 ) -> None: ...
-def int8_gemm(
-    a_ptr: int,
-    a_dtype: DType,
-    m: int,
-    k: int,
-    n: int,
-    a_stride: int,
-    packed_ptr: int,
-    scale_a_ptr: int,
-    scale_a_per_row: bool,
-    scale_b_ptr: int,
-    scale_b_per_column: bool,
-    zero_a_ptr: int,
-    zero_a_per_row: bool,
-    bias_ptr: int,
-    activation: Activation,
-    out_ptr: int,
-    out_dtype: DType,
-    num_threads: int,
-) -> None: ...
-def conv2d_int8(
-    input_ptr: int,
-    dtype: DType,
-    packed_ptr: int,
-    sizes: Sequence[int],
-    window: Sequence[int],
-    groups: int,
-    scale_input: float,
-    zero_point: int,
-    scale_weight_ptr: int,
-    scale_per_channel: bool,
-    bias_ptr: int,
-    activation: Activation,
-    residual_ptr: int,
-    residual_scale: float,
-    residual_zero: int,
-    out_inverse: float,
-    out_zero: int,
-    output_ptr: int,
-    out_dtype: DType,
-    num_threads: int,
-) -> None: ...
+
+class Int8GemmCall(Call):
+    def __init__(
+        self,
+        a_dtype: DType,
+        m: int,
+        k: int,
+        n: int,
+        a_stride: int,
+        scale_a_per_row: bool,
+        scale_b_per_column: bool,
+        zero_a_per_row: bool,
+        activation: Activation,
+        out_dtype: DType,
+    ) -> None: ...
+
+class Conv2dInt8Call(Call):
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        window: Sequence[int],
+        groups: int,
+        dtype: DType,
+        scale_input: float,
+        zero_point: int,
+        scale_per_channel: bool,
+        activation: Activation,
+        residual_scale: float,
+        residual_zero: int,
+        out_inverse: float,
+        out_zero: int,
+        out_dtype: DType,
+    ) -> None: ...
+
 def peak_arithmetic(dtype: DType, rounds: int, num_threads: int) -> tuple[float, float, str]: ...
 def peak_copy(
     from_ptr: int, to_ptr: int, bytes: int, rounds: int, streaming: bool, num_threads: int

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cvperf import _C
-from cvperf.backends.cpu.conv2d import algorithm_for
+from cvperf.backends.cpu.conv2d import algorithm_for, plan
 from cvperf.backends.registry import FLOATING, convolution_format
 from cvperf.errors import ArgumentError, check_tensor
 from cvperf.ops._activation import check_activation
@@ -21,7 +20,7 @@ from cvperf.ops._convolution import (
     same_padding,
 )
 from cvperf.ops._library import define
-from cvperf.ops._packed import PackedConv2d, remember
+from cvperf.ops._packed import PackedConv2d
 
 LEAKY_RELU_SLOPE = 0.01
 
@@ -80,20 +79,14 @@ def conv2d(
     Indirect Convolution Algorithm", 2019; see ``kernels/cpu/conv2d_channels_last.hpp``. Winograd:
     Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
     """
-    key: Hashable = None
-    compiling = torch.compiler.is_compiling()
-    if (
-        isinstance(weight, PackedConv2d)
-        and not compiling
-        and isinstance(input, Tensor)
-        and input.is_cpu
-    ):
-        key = _replay_key(input, stride, padding, dilation, groups, activation, precise)
-        known = weight.replay(key, input, bias, residual)
+    layer = weight if isinstance(weight, PackedConv2d) else None
+    replays = None if layer is None else layer.replays()
+    if replays is not None:
+        arguments = (input, bias, residual, stride, padding, dilation, groups, activation, precise)
+        known = replays.again(*arguments)
         if known is not None:
             return known
     check_tensor("input", input, "input[N, C, H, W] or [C, H, W]", ndim=(3, 4), dtypes=FLOATING)
-    layer = weight if isinstance(weight, PackedConv2d) else None
     if isinstance(weight, PackedConv2d):
         weight = weight.weight
     check_tensor("weight", weight, "weight[O, C/groups, kh, kw]", ndim=4, like=("input", input))
@@ -118,31 +111,18 @@ def conv2d(
             residual = residual.unsqueeze(0)
         check_residual(residual, image, output_shape(image, weight, steps, pads, dilations))
     algorithm, packed = "precise" if precise else "automatic", None
-    if layer is not None and not compiling:
+    if layer is not None and not torch.compiler.is_compiling():
         algorithm = algorithm_for(image.shape, weight, steps, pads, dilations, groups, algorithm)
         packed = layer.form(dilations, algorithm)
-        if key is not None and batched and not isinstance(padding, str):
-            remember(layer, key, image, (steps, pads, dilations), activation, algorithm)
-    output: Tensor = _conv2d(
-        image, weight, bias, steps, pads, dilations, groups, activation, residual, packed, algorithm
+    call = (
+        *(image, weight, bias, steps, pads, dilations),
+        *(groups, activation, residual, packed, algorithm),
     )
+    output: Tensor = _conv2d(*call)
+    if replays is not None and batched and not isinstance(padding, str):
+        native, read, _ = plan(*call)
+        replays.remember(arguments, native, read, output)
     return output if batched else output.squeeze(0)
-
-
-def _replay_key(
-    input: Tensor,
-    stride: int | Sequence[int],
-    padding: int | Sequence[int] | str,
-    dilation: int | Sequence[int],
-    groups: int,
-    activation: str | None,
-    precise: bool,
-) -> Hashable:
-    """What the checks of a call depend on besides strides and the bias."""
-    return (
-        *(input.shape, input.dtype, stride, padding, dilation, groups, activation, precise),
-        _C.isa(),
-    )
 
 
 # --- conv2d ---------------------------------------------------------------------------------------

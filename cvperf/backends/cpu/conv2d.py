@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cvperf import _C
 from cvperf.backends.cpu.dtypes import DTYPES
+from cvperf.backends.cpu.run import run
 from cvperf.backends.registry import FLOATING, convolution_format, layout_of, register
 from cvperf.errors import ArgumentError, describe
 
@@ -28,6 +29,28 @@ def conv2d(
     packed: Tensor | None = None,
     algorithm: str = "automatic",
 ) -> Tensor:
+    call, read, shape = plan(
+        *(image, weight, bias, stride, padding, dilation),
+        *(groups, activation, residual, packed, algorithm),
+    )
+    format = convolution_format(image, weight)
+    return run(call, read, torch.empty(shape, dtype=image.dtype, memory_format=format))
+
+
+def plan(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    activation: str | None,
+    residual: Tensor | None,
+    packed: Tensor | None,
+    algorithm: str,
+) -> tuple[_C.Conv2dCall, tuple[Tensor | None, ...], tuple[int, int, int, int]]:
+    """The native call, what it reads, and its output's size."""
     format = convolution_format(image, weight)
     channels_last = format == torch.channels_last
     image = image.contiguous(memory_format=format)
@@ -41,20 +64,9 @@ def conv2d(
         activation,
         algorithm,
     )
-    output = torch.empty(shape, dtype=image.dtype, memory_format=format)
-    # Kept until the kernel returns: their pointers are what it gets.
     bias = None if bias is None else bias.contiguous()
     residual = None if residual is None else residual.contiguous(memory_format=format)
-    call(
-        image.data_ptr(),
-        weight.data_ptr(),
-        0 if packed is None or not channels_last else packed.data_ptr(),
-        0 if bias is None else bias.data_ptr(),
-        0 if residual is None else residual.data_ptr(),
-        output.data_ptr(),
-        torch.get_num_threads(),
-    )
-    return output
+    return call, (image, weight, packed if channels_last else None, bias, residual), shape
 
 
 @functools.lru_cache(maxsize=4096)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from cvperf import _C
 from cvperf.backends.cpu.conv2d import convolution_shape, window_of
 from cvperf.backends.cpu.dtypes import DTYPES
+from cvperf.backends.cpu.run import run
 from cvperf.backends.registry import register
 
 
@@ -33,7 +35,13 @@ def pack_conv2d_int8(weight: Tensor, groups: int) -> Tensor:
 
 
 @register("conv2d_int8", "cpu", "cpu", (torch.int8, torch.uint8))
-def conv2d_int8(
+def conv2d_int8(image: Tensor, *arguments: Any) -> Tensor:
+    call, read, shape = plan(image, *arguments)
+    output = torch.empty(shape, dtype=arguments[-1], memory_format=torch.channels_last)
+    return run(call, read, output)
+
+
+def plan(
     image: Tensor,
     packed: Tensor,
     weight_size: Sequence[int],
@@ -52,37 +60,31 @@ def conv2d_int8(
     scale_output: float,
     zero_point_output: int,
     out_dtype: torch.dtype,
-) -> Tensor:
+) -> tuple[_C.Conv2dInt8Call, tuple[Tensor | None, ...], tuple[int, int, int, int]]:
+    """The native call, what it reads, and its output's size."""
     format = torch.channels_last
-    image = image.contiguous(memory_format=format)
     window = window_of(weight_size, stride, padding, dilation)
     shape = convolution_shape(image.shape, weight_size, window)
-    output = torch.empty(shape, dtype=out_dtype, memory_format=format)
-    # Kept until the kernel returns: their pointers are what it gets.
-    packed = packed.contiguous()
-    scale_weight = None if scale_weight is None else scale_weight.contiguous()
-    bias = None if bias is None else bias.contiguous()
-    residual = None if residual is None else residual.contiguous(memory_format=format)
-    _C.conv2d_int8(
-        image.data_ptr(),
-        DTYPES[image.dtype],
-        packed.data_ptr(),
+    call = _C.Conv2dInt8Call(
         (*image.shape, *shape[1:]),
         window,
         groups,
+        DTYPES[image.dtype],
         scale_input,
         zero_point_input,
-        0 if scale_weight is None else scale_weight.data_ptr(),
         scale_weight is not None and scale_weight.numel() > 1,
-        0 if bias is None else bias.data_ptr(),
         getattr(_C.Activation, activation or "none"),
-        0 if residual is None else residual.data_ptr(),
         scale_residual,
         zero_point_residual,
         1.0 / scale_output,
         zero_point_output,
-        output.data_ptr(),
         DTYPES[out_dtype],
-        torch.get_num_threads(),
     )
-    return output
+    read = (
+        image.contiguous(memory_format=format),
+        packed.contiguous(),
+        None if scale_weight is None else scale_weight.contiguous(),
+        None if bias is None else bias.contiguous(),
+        None if residual is None else residual.contiguous(memory_format=format),
+    )
+    return call, read, shape

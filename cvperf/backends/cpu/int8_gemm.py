@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cvperf import _C
 from cvperf.backends.cpu.dtypes import DTYPES
+from cvperf.backends.cpu.run import run
 from cvperf.backends.registry import register
 
 
@@ -38,48 +39,39 @@ def int8_gemm(
     activation: str | None,
     out_dtype: torch.dtype,
 ) -> Tensor:
+    call, read = plan(a, b_packed, n, scale_a, scale_b, zero_a, bias, activation, out_dtype)
+    return run(call, read, torch.empty(a.shape[0], n, dtype=out_dtype))
+
+
+def plan(
+    a: Tensor,
+    b_packed: Tensor,
+    n: int,
+    scale_a: Tensor | None,
+    scale_b: Tensor | None,
+    zero_a: Tensor | None,
+    bias: Tensor | None,
+    activation: str | None,
+    out_dtype: torch.dtype,
+) -> tuple[_C.Int8GemmCall, tuple[Tensor | None, ...]]:
+    """The native call and what it reads."""
     m, k = a.shape
-    if a.is_contiguous():
-        a_stride = k
-    else:
-        if k > 1 and a.stride(1) != 1:
-            a = a.contiguous()
-        a_stride = a.stride(0)
-    out = torch.empty(m, n, dtype=out_dtype)
-    # Vectors are kept until the kernel returns: their pointers are what it gets.
-    b_packed = b_packed.contiguous()
-    scale_a_ptr = scale_b_ptr = zero_a_ptr = bias_ptr = 0
-    scale_a_per_row = scale_b_per_column = zero_a_per_row = False
-    if scale_a is not None:
-        scale_a = scale_a.contiguous()
-        scale_a_ptr, scale_a_per_row = scale_a.data_ptr(), scale_a.numel() > 1
-    if scale_b is not None:
-        scale_b = scale_b.contiguous()
-        scale_b_ptr, scale_b_per_column = scale_b.data_ptr(), scale_b.numel() > 1
-    if zero_a is not None:
-        zero_a = zero_a.contiguous()
-        zero_a_ptr, zero_a_per_row = zero_a.data_ptr(), zero_a.numel() > 1
-    if bias is not None:
-        bias = bias.contiguous()
-        bias_ptr = bias.data_ptr()
-    _C.int8_gemm(
-        a.data_ptr(),
+    if k > 1 and a.stride(1) != 1:
+        a = a.contiguous()
+    scale_a, scale_b, zero_a, bias = (
+        None if vector is None else vector.contiguous()
+        for vector in (scale_a, scale_b, zero_a, bias)
+    )
+    call = _C.Int8GemmCall(
         DTYPES[a.dtype],
         m,
         k,
         n,
-        a_stride,
-        b_packed.data_ptr(),
-        scale_a_ptr,
-        scale_a_per_row,
-        scale_b_ptr,
-        scale_b_per_column,
-        zero_a_ptr,
-        zero_a_per_row,
-        bias_ptr,
+        k if a.is_contiguous() else a.stride(0),
+        scale_a is not None and scale_a.numel() > 1,
+        scale_b is not None and scale_b.numel() > 1,
+        zero_a is not None and zero_a.numel() > 1,
         getattr(_C.Activation, activation or "none"),
-        out.data_ptr(),
         DTYPES[out_dtype],
-        torch.get_num_threads(),
     )
-    return out
+    return call, (a, b_packed.contiguous(), scale_a, scale_b, zero_a, bias)
