@@ -43,8 +43,8 @@ TorchCalls::TorchCalls() {
   num_threads_ = torch.attr("get_num_threads");
   empty_strided_ = torch.attr("empty_strided");
   raw_repr_ = py::str("raw_repr");
-  requires_grad_ = py::str("requires_grad");
-  is_neg_ = py::str("is_neg");
+  requires_grad_ = tensor.attr("requires_grad");
+  is_neg_ = tensor.attr("is_neg");
   current_level_ = py::str("_current_level");
   dtype_names_ = py::make_tuple("dtype");
   const py::object key = core.attr("DispatchKey"), set = core.attr("DispatchKeySet");
@@ -103,11 +103,12 @@ bool TorchCalls::read(PyObject* tensor, bool recording, dlpack::Tensor& out) con
       if (out.shape[i] == 0) break;
     }
   if (recording) {
-    const auto wanted = py::reinterpret_steal<py::object>(PyObject_GetAttr(tensor, requires_grad_.ptr()));
+    const descrgetfunc get = Py_TYPE(requires_grad_.ptr())->tp_descr_get;
+    const auto wanted = py::reinterpret_steal<py::object>(get(requires_grad_.ptr(), tensor, nullptr));
     if (!wanted) throw py::error_already_set();
     if (wanted.ptr() == Py_True) return false;
   }
-  const auto negated = py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(tensor, is_neg_.ptr()));
+  const auto negated = py::reinterpret_steal<py::object>(PyObject_CallOneArg(is_neg_.ptr(), tensor));
   if (!negated) throw py::error_already_set();
   return negated.ptr() != Py_True;
 }

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cvperf import _C
 from cvperf.backends.registry import preferred
+from cvperf.ops._direct import ordinary
+
+_Plan = tuple[_C.Call, tuple[Tensor | None, ...], tuple[int, ...]]
 
 
 class RemembersCalls:
@@ -27,3 +32,24 @@ class RemembersCalls:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_replays"}
+
+
+def remember(
+    replays: _C.Replays | None,
+    arguments: tuple[object, ...],
+    plan: Callable[..., _Plan],
+    call: tuple[Any, ...],
+    output: Tensor,
+) -> None:
+    """Let later calls with such arguments skip what was found out in this one.
+
+    Args:
+        replays: where to; None for nowhere.
+        arguments: of the public function.
+        plan: the CPU backend's: what ``call`` comes down to.
+        call: the arguments of the op.
+        output: what the call gave.
+    """
+    if replays is not None and output.is_cpu and ordinary(*arguments):
+        native, read, _ = plan(*call)
+        replays.remember(arguments, native, read, output)

@@ -21,6 +21,7 @@ from cvperf.ops._convolution import (
 )
 from cvperf.ops._library import define
 from cvperf.ops._packed import PackedConv2d
+from cvperf.ops._replay import remember
 
 LEAKY_RELU_SLOPE = 0.01
 
@@ -80,12 +81,11 @@ def conv2d(
     Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
     """
     layer = weight if isinstance(weight, PackedConv2d) else None
+    arguments = (input, bias, residual, stride, padding, dilation, groups, activation, precise)
     replays = None if layer is None else layer.replays()
-    if replays is not None:
-        arguments = (input, bias, residual, stride, padding, dilation, groups, activation, precise)
-        known = replays.again(*arguments)
-        if known is not None:
-            return known
+    known = None if replays is None else replays.again(*arguments)
+    if known is not None:
+        return known
     check_tensor("input", input, "input[N, C, H, W] or [C, H, W]", ndim=(3, 4), dtypes=FLOATING)
     if isinstance(weight, PackedConv2d):
         weight = weight.weight
@@ -119,10 +119,10 @@ def conv2d(
         *(groups, activation, residual, packed, algorithm),
     )
     output: Tensor = _conv2d(*call)
-    if replays is not None and batched and not isinstance(padding, str):
-        native, read, _ = plan(*call)
-        replays.remember(arguments, native, read, output)
-    return output if batched else output.squeeze(0)
+    if not batched:
+        return output.squeeze(0)
+    remember(replays, arguments, plan, call, output)
+    return output
 
 
 # --- conv2d ---------------------------------------------------------------------------------------

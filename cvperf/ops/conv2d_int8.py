@@ -15,7 +15,7 @@ from cvperf.errors import ArgumentError, check_tensor, describe
 from cvperf.ops._activation import check_activation
 from cvperf.ops._convolution import as_pair, check_fit, check_groups, output_shape
 from cvperf.ops._library import define
-from cvperf.ops._replay import RemembersCalls
+from cvperf.ops._replay import RemembersCalls, remember
 from cvperf.ops.int8_gemm import MAX_K_UNSIGNED, number_tensor, packed_bytes
 
 _QUANTISED = (torch.int8, torch.uint8)
@@ -143,17 +143,16 @@ def conv2d_int8(
     Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", CVPR 2018; blocking in ``kernels/cpu/int8_product.cpp``.
     """
+    arguments: tuple[object, ...] = (
+        *(input, scale_input, scale_weight, zero_point_input, bias),
+        *(stride, padding, dilation, groups, activation),
+        *(residual, scale_residual, zero_point_residual),
+        *(scale_output, zero_point_output, out_dtype),
+    )
     replays = weight.replays() if isinstance(weight, PackedConv2dInt8) else None
-    if replays is not None:
-        arguments = (
-            *(input, weight.data, scale_input, scale_weight, zero_point_input, bias),
-            *(stride, padding, dilation, groups, activation),
-            *(residual, scale_residual, zero_point_residual),
-            *(scale_output, zero_point_output, out_dtype),
-        )
-        known = replays.again(*arguments)
-        if known is not None:
-            return known
+    known = None if replays is None else replays.again(*arguments)
+    if known is not None:
+        return known
     check_tensor("input", input, "input[N, C, H, W]", ndim=4, dtypes=_QUANTISED)
     packed = _packed(input, weight, groups)
     steps, dilations = as_pair("stride", stride, 1), as_pair("dilation", dilation, 1)
@@ -192,9 +191,7 @@ def conv2d_int8(
         dtype,
     )
     result: Tensor = _conv2d_int8(*call)
-    if replays is not None:
-        native, read, _ = plan(*call)
-        replays.remember(arguments, native, read, result)
+    remember(replays, arguments, plan, call, result)
     return result
 
 

@@ -12,7 +12,7 @@ from cvperf.backends.cpu.int8_gemm import plan
 from cvperf.errors import ArgumentError, check_tensor, describe
 from cvperf.ops._activation import check_activation
 from cvperf.ops._library import define
-from cvperf.ops._replay import RemembersCalls
+from cvperf.ops._replay import RemembersCalls, remember
 
 _A_DTYPES = (torch.int8, torch.uint8)
 _OUT_DTYPES = (torch.int32, torch.float32, torch.bfloat16, torch.float16, torch.int8)
@@ -124,12 +124,11 @@ def int8_gemm(
     for Efficient Integer-Arithmetic-Only Inference", CVPR 2018; blocking in
     ``kernels/cpu/int8_product.cpp``.
     """
+    arguments: tuple[object, ...] = (a, scale_a, scale_b, zero_a, bias, activation, out_dtype)
     replays = b.replays() if isinstance(b, PackedInt8) else None
-    if replays is not None:
-        arguments = (a, b.data, scale_a, scale_b, zero_a, bias, activation, out_dtype)
-        known = replays.again(*arguments)
-        if known is not None:
-            return known
+    known = None if replays is None else replays.again(*arguments)
+    if known is not None:
+        return known
     check_tensor("a", a, "a[M, K]", ndim=2, dtypes=_A_DTYPES)
     m, k = a.shape
     packed = _packed(a, k, b)
@@ -165,8 +164,7 @@ def int8_gemm(
         zero_a = _factor("zero_a", zero_a, a, (m, 1), torch.int32)
     call = (a, packed.data, n, scale_a, scale_b, zero_a, bias, activation, out_dtype)
     result: Tensor = _int8_gemm(*call)
-    if replays is not None:
-        replays.remember(arguments, *plan(*call), result)
+    remember(replays, arguments, plan, call, result)
     return result
 
 

@@ -83,7 +83,7 @@ void run(ConvProblem p) {
 }
 
 void conv2d(const Conv2dArgs& a) {
-  Buffer<Tap> rows(a.shape.kernel[0]), columns(a.shape.kernel[1]);
+  Buffer<Tap, kFewTaps> rows(a.shape.kernel[0]), columns(a.shape.kernel[1]);
   ConvProblem p = layer_problem(a.shape, rows.data(), columns.data());
   p.activation = a.activation;
   p.in = a.input;
@@ -99,19 +99,19 @@ void conv2d(const Conv2dArgs& a) {
 }
 
 Algorithm conv2d_algorithm(const Conv2dPackArgs& a) {
-  Buffer<Tap> rows(a.shape.kernel[0]), columns(a.shape.kernel[1]);
+  Buffer<Tap, kFewTaps> rows(a.shape.kernel[0]), columns(a.shape.kernel[1]);
   return choose(layer_problem(a.shape, rows.data(), columns.data()), a.algorithm, true);
 }
 
 std::int64_t conv2d_packed_bytes(const Conv2dPackArgs& a) {
-  Buffer<Tap> rows(a.shape.kernel[0]), columns(a.shape.kernel[1]);
+  Buffer<Tap, kFewTaps> rows(a.shape.kernel[0]), columns(a.shape.kernel[1]);
   ConvProblem p = layer_problem(a.shape, rows.data(), columns.data());
   p.algorithm = choose(p, a.algorithm, true);
   return packed_bytes(p);
 }
 
 void conv2d_pack(const Conv2dPackArgs& a) {
-  Buffer<Tap> rows(a.shape.kernel[0]), columns(a.shape.kernel[1]);
+  Buffer<Tap, kFewTaps> rows(a.shape.kernel[0]), columns(a.shape.kernel[1]);
   ConvProblem p = layer_problem(a.shape, rows.data(), columns.data());
   p.num_threads = a.shape.num_threads;
   p.weight = a.weight;

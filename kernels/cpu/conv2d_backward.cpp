@@ -28,7 +28,7 @@ std::int64_t taps_of_residue(const Conv2dShape& s, int axis, std::int64_t residu
 
 void conv2d_input_grad(const Conv2dInputGradArgs& a) {
   const Conv2dShape& s = a.shape;
-  Buffer<Tap> rows(s.kernel[0]), columns(s.kernel[1]);
+  Buffer<Tap, kFewTaps> rows(s.kernel[0]), columns(s.kernel[1]);
   const WeightStrides w(s);
   const ImageStrides in(s.in_channels, s.in_height, s.in_width, s.channels_last);
   const ImageStrides out(s.out_channels, s.out_height, s.out_width, s.channels_last);

@@ -61,6 +61,11 @@ struct ChannelsLast {
   };
 
   bool must_copy() const { return kMustConvert || segments.run % kTerms != 0; }
+  bool may_copy() const {
+    const std::int64_t left = p.tap_columns[0].offset;
+    const std::int64_t right = left + (p.out_width - 1) * p.stride[1] + p.num_tap_columns;
+    return must_copy() || (segments.whole_rows && (left < 0 || right > p.in_width));
+  }
 
   static void copy_run(Bf16Pair* to, std::int64_t at, const T* from, std::int64_t count) {
     __builtin_memcpy(reinterpret_cast<char*>(to) + at * sizeof(T), from, count * sizeof(T));
@@ -193,29 +198,37 @@ void run_blocks(const ConvProblem& p) {
     splits = (4 * threads + blocks * p.groups - 1) / (blocks * p.groups);
     if (splits > panels) splits = panels;
   }
+  block = (pixels + blocks - 1) / blocks;
   job.block = block;
 
-  Buffer<C> bias((p.bias ? p.groups * p.filters : 0) + kTileColumns<C>);
-  Buffer<A> zeros(job.segments.length + 1);
-  Buffer<const A*> rows(threads * job.segments.count * block);
-  const std::int64_t copy_size = block * depth + kLanes<C>;
-  Buffer<A> copies(threads * copy_size);
-  Buffer<C> sums(threads * block * kTileColumns<C>);
-  Buffer<std::int64_t> where(threads * block);
-  __builtin_memset(static_cast<void*>(zeros.data()), 0, job.segments.length * sizeof(A));
-  if (p.bias) {
-    for (std::int64_t i = 0; i < p.groups * p.filters + kTileColumns<C>; ++i)
-      bias[i] = i < p.groups * p.filters ? to_compute(static_cast<const T*>(p.bias)[i]) : C(0);
-    job.bias = bias.data();
-  }
-  job.zeros = zeros.data();
+  const std::int64_t all_filters = p.groups * p.filters;
+  const bool bias_fits = sizeof(T) == sizeof(C) && p.filters % kLanes<C> == 0;  // it is read as whole vectors
+  const std::int64_t bias_size = p.bias && !bias_fits ? all_filters + kTileColumns<C> : 0;
+  const std::int64_t zeros_size = job.segments.length + 1;
+  const std::int64_t rows_size = job.segments.count * block, sums_size = block * kTileColumns<C>;
+  const std::int64_t copy_size = job.may_copy() ? block * depth + kLanes<C> : 0;
+  const std::size_t each = Buffer<const A*>::bytes_of(rows_size) + Buffer<A>::bytes_of(copy_size) +
+                           Buffer<C>::bytes_of(sums_size) + Buffer<std::int64_t>::bytes_of(block);
+  Buffer<char> memory(Buffer<C>::bytes_of(bias_size) + Buffer<A>::bytes_of(zeros_size) + threads * each);
+  Cutter shared(memory.data());
+  C* const bias = shared.take<C>(bias_size);
+  A* const zeros = shared.take<A>(zeros_size);
+  char* const own = shared.take<char>(0);
+  __builtin_memset(static_cast<void*>(zeros), 0, job.segments.length * sizeof(A));
+  for (std::int64_t i = 0; i < bias_size; ++i)
+    bias[i] = i < all_filters ? to_compute(static_cast<const T*>(p.bias)[i]) : C(0);
+  if (p.bias) job.bias = bias_fits ? static_cast<const C*>(p.bias) : bias;
+  job.zeros = zeros;
 
   const std::int64_t tasks = blocks * splits * p.groups;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1 && tasks > 1)
   for (std::int64_t task = 0; task < tasks; ++task) {
-    const int thread = thread_index();
-    const typename Job::Scratch s{rows.data() + thread * job.segments.count * block, copies.data() + thread * copy_size,
-                                  sums.data() + thread * block * kTileColumns<C>, where.data() + thread * block};
+    Cutter mine(own + thread_index() * each);
+    typename Job::Scratch s;
+    s.rows = mine.take<const A*>(rows_size);
+    s.copies = mine.take<A>(copy_size);
+    s.sums = mine.take<C>(sums_size);
+    s.where = mine.take<std::int64_t>(block);
     const std::int64_t group = task % p.groups, split = task / p.groups % splits;
     const std::int64_t b = task / p.groups / splits;
     const std::int64_t first = pixels * b / blocks, count = pixels * (b + 1) / blocks - first;

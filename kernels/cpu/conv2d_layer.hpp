@@ -6,6 +6,8 @@
 namespace cvperf {
 namespace CVPERF_ISA {
 
+constexpr std::size_t kFewTaps = 8;  // of a side of most kernels
+
 // Element strides of a dense image [N, C, H, W] in either memory order.
 struct ImageStrides {
   ImageStrides(std::int64_t channels, std::int64_t height, std::int64_t width, bool channels_last)

@@ -320,7 +320,7 @@ void run(ConvProblem p, const void* grad, void* grad_weight) {
 }  // namespace
 
 void conv2d_weight_grad(const Conv2dWeightGradArgs& a) {
-  Buffer<Tap> rows(a.shape.kernel[0]), columns(a.shape.kernel[1]);
+  Buffer<Tap, kFewTaps> rows(a.shape.kernel[0]), columns(a.shape.kernel[1]);
   ConvProblem p = layer_problem(a.shape, rows.data(), columns.data());
   p.in = a.input;
   if (depthwise_weight_grad(p, a.grad_output, a.grad_weight)) return;

@@ -39,8 +39,8 @@ def int8_gemm(
     activation: str | None,
     out_dtype: torch.dtype,
 ) -> Tensor:
-    call, read = plan(a, b_packed, n, scale_a, scale_b, zero_a, bias, activation, out_dtype)
-    return run(call, read, torch.empty(a.shape[0], n, dtype=out_dtype))
+    call, read, shape = plan(a, b_packed, n, scale_a, scale_b, zero_a, bias, activation, out_dtype)
+    return run(call, read, torch.empty(shape, dtype=out_dtype))
 
 
 def plan(
@@ -53,8 +53,8 @@ def plan(
     bias: Tensor | None,
     activation: str | None,
     out_dtype: torch.dtype,
-) -> tuple[_C.Int8GemmCall, tuple[Tensor | None, ...]]:
-    """The native call and what it reads."""
+) -> tuple[_C.Int8GemmCall, tuple[Tensor | None, ...], tuple[int, int]]:
+    """The native call, what it reads, and its output's size."""
     m, k = a.shape
     if k > 1 and a.stride(1) != 1:
         a = a.contiguous()
@@ -74,4 +74,4 @@ def plan(
         getattr(_C.Activation, activation or "none"),
         DTYPES[out_dtype],
     )
-    return call, (a, b_packed.contiguous(), scale_a, scale_b, zero_a, bias)
+    return call, (a, b_packed.contiguous(), scale_a, scale_b, zero_a, bias), (m, n)
