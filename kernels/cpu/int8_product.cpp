@@ -4,10 +4,10 @@
 // runs of panels; a task brings its block of a into scratch that stays in L2, then walks the panels four (VNNI) at a
 // time: the register tiles (int8_tile_*.hpp: the instruction set's own form) of all its rows read them from L2, so
 // that b comes from memory once a task, in order, which the processor's own prefetching follows. Sums start from what
-// zero points take off, so that int32 outputs are stored from the registers; others are finished (int8_epilogue.hpp)
-// while they are in L1. Only a very long K is cut, the sums of a task then wait in scratch. With few rows (a linear
-// layer on one image) everything but reading b is negligible, and K is not cut.
-// Blocking after Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
+// zero points take off, so that int32 outputs are stored from the registers, and with VNNI bytes of a plain rescaling
+// as well; others are finished (int8_epilogue.hpp) while they are in L1. Only a very long K is cut, the sums of a task
+// then wait in scratch. With few rows (a linear layer on one image) everything but reading b is negligible, and K is
+// not cut. Blocking after Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
 //
 // Integer sums are the same in any order, so tasks may be cut and scheduled freely.
 #include "int8_product.hpp"
@@ -73,20 +73,21 @@ struct Plan {
     threads = work < 2 * kWorkOfThread ? 1 : p.num_threads;
     const std::int64_t wanted = threads == 1 ? 1 : work < 64 * kWorkOfThread * threads ? threads : 4 * threads;
     const std::int64_t each = ceil_div(wanted, p.groups);  // tasks in a group
-    std::int64_t best = -1, columns = 1;
-    do {
+    std::int64_t best = -1;
+    for (std::int64_t columns = 1; columns == 1 || columns < 2 * each; columns *= 2) {
       const std::int64_t side = columns > least_runs ? columns : least_runs;
-      const std::int64_t down = ceil_div(each, side) > least_blocks ? ceil_div(each, side) : least_blocks;
-      const std::int64_t height = ceil_div(tile_rows, down), width = ceil_div(panels, side);
-      const std::int64_t blocks = ceil_div(tile_rows, height), sides = ceil_div(panels, width);
-      const std::int64_t time = ceil_div(blocks * sides * p.groups, threads) * cost(height, width);
-      if (best < 0 || time < best) {
+      const std::int64_t least = ceil_div(each, side) > least_blocks ? ceil_div(each, side) : least_blocks;
+      // A few blocks more may come out even among the threads.
+      for (std::int64_t down = least; down < least + (threads < 8 ? threads : 8); ++down) {
+        const std::int64_t height = ceil_div(tile_rows, down), width = ceil_div(panels, side);
+        const std::int64_t blocks = ceil_div(tile_rows, height), sides = ceil_div(panels, width);
+        const std::int64_t time = ceil_div(blocks * sides * p.groups, threads) * cost(height, width);
+        if (best >= 0 && time >= best) continue;
         best = time;
         row_blocks = blocks;
         runs = sides;
       }
-      columns *= 2;
-    } while (columns < 2 * each);
+    }
     if (threads > tasks(p)) threads = static_cast<int>(tasks(p));
   }
 
@@ -111,9 +112,18 @@ std::int32_t* finished(const Int8Product& p, std::int64_t m0, int width, const C
   return plain ? static_cast<std::int32_t*>(f.out) + m0 * p.groups * p.n + columns.first : nullptr;
 }
 
+// How whole tiles of complete sums are quantised from the registers, or nothing: finish() has more to do.
+Quantise quantised(const Int8Product& p, int width, const Columns& columns) {
+  const Int8Finish& f = p.finish;
+  if (!kQuantises || columns.count != width || !is_folded(f)) return {};
+  const Quantiser q = f.out_dtype == DType::i8 ? quantiser<std::int8_t>(f) : quantiser<std::uint8_t>(f);
+  return {columns.scale, columns.bias, q.low, q.high, q.zero, static_cast<std::uint8_t*>(f.out) + columns.first,
+          p.groups * p.n};
+}
+
 void run_panels(const Int8Product& p, const Plan& plan, const Block& block, const Rows& a, const Columns& columns) {
   const int width = block.panels * static_cast<int>(kPanelColumns);
-  Tile tile;
+  Tile tile{};
   tile.a_stride = a.stride;
   tile.b = block.b;
   tile.panel_stride = int8_quads(p.k) * kQuadBytes;
@@ -122,6 +132,8 @@ void run_panels(const Int8Product& p, const Plan& plan, const Block& block, cons
   // Stores to an output that the caches cannot hold would wait for its lines.
   const bool wide = p.finish.out_dtype == DType::i32 || p.finish.out_dtype == DType::f32;
   const bool fetch = block.last && wide && p.m * pitch > kFetchedOutput;
+  if (block.last) tile.quantise = quantised(p, width, columns);
+  std::uint8_t* const bytes = tile.quantise.out;
   // Tiles of even height, not full ones and a remnant.
   const std::int64_t tiles = ceil_div(block.rows, kTileRows);
   for (std::int64_t t = 0; t < tiles; ++t) {
@@ -137,8 +149,9 @@ void run_panels(const Int8Product& p, const Plan& plan, const Block& block, cons
     tile.target =
         fetch ? static_cast<const std::int32_t*>(p.finish.out) + (block.m0 + r) * pitch + columns.first : nullptr;
     tile.target_stride = pitch;
+    if (bytes) tile.quantise.out = bytes + (block.m0 + r) * pitch;
     compute(height, block.panels, tile);
-    if (block.last && !direct) finish(p, block.m0 + r, height, columns, sums, block.sums_stride);
+    if (block.last && !direct && !bytes) finish(p, block.m0 + r, height, columns, sums, block.sums_stride);
   }
 }
 

@@ -6,6 +6,15 @@ namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
 
+// Where complete sums become bytes from the registers: round(clamp(sum * scale + bias, low, high)) + zero.
+struct Quantise {
+  const float *scale, *bias;  // of the tile's columns
+  float low, high;
+  std::int32_t zero;
+  std::uint8_t* out;  // int8 or uint8, the limits say which; null: the sums are stored
+  std::int64_t stride;
+};
+
 // out[rows][panels * 16] = init[rows][panels * 16] + a[rows][quads * 4] * b[panels][quads][16][4].
 struct Tile {
   const AElement* a;
@@ -18,6 +27,7 @@ struct Tile {
   std::int64_t out_stride;
   const std::int32_t* target;  // lines to bring in while the sums are made, because they are written next; or null
   std::int64_t target_stride;
+  Quantise quantise;  // only where kQuantises
 };
 
 }  // namespace

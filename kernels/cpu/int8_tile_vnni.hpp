@@ -26,6 +26,32 @@ CVPERF_INLINE void fetch_to_write(const std::int32_t* line) {
 #endif
 }
 
+#if defined(__AVX512VNNI__)
+constexpr bool kQuantises = true;
+
+template <int R, int P>
+CVPERF_INLINE void quantise(const Vec<std::int32_t> (&sum)[R][P], const Quantise& to) {
+  const Vec<float> low = broadcast(to.low), high = broadcast(to.high);
+  const Vec<std::int32_t> zero = Vec<std::int32_t>{} + to.zero;
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p) {
+    const Vec<float> scale = load(to.scale + p * kPanelColumns), bias = load(to.bias + p * kPanelColumns);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const Vec<float> value = __builtin_convertvector(sum[r][p], Vec<float>) * scale + bias;
+      const Vec<float> inside = min(max(value, low), high);  // NaN becomes `low`
+      const __m512i rounded = (__m512i)((Vec<std::int32_t>)_mm512_cvtps_epi32((__m512)inside) + zero);
+      const __m128i bytes = _mm512_cvtepi32_epi8(rounded);
+      __builtin_memcpy(to.out + r * to.stride + p * kPanelColumns, &bytes, sizeof bytes);
+    }
+  }
+}
+#else
+constexpr bool kQuantises = false;
+template <int R, int P>
+CVPERF_INLINE void quantise(const Vec<std::int32_t> (&)[R][P], const Quantise&) {}
+#endif
+
 template <int R, int P>
 inline __attribute__((noinline)) void tile(const Tile& t) {
   Vec<std::int32_t> sum[R][P];
@@ -62,6 +88,7 @@ inline __attribute__((noinline)) void tile(const Tile& t) {
 #pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) rows[g] += 4;
   }
+  if (kQuantises && t.quantise.out) return quantise<R, P>(sum, t.quantise);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
