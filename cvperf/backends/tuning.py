@@ -124,16 +124,24 @@ def _installation() -> str:
 
 
 def _stored() -> dict[str, dict[str, dict[str, Any]]]:
-    """The whole file; empty if there is none, or none that this version wrote."""
+    """The whole file by machine; empty if there is none, or none that this version wrote."""
     try:
         stored = json.loads(cache_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return stored if isinstance(stored, dict) else {}
+    if not isinstance(stored, dict):
+        return {}
+    return {machine: calls for machine, calls in stored.items() if isinstance(calls, dict)}
 
 
 def _read() -> dict[str, Choice]:
-    return {call: Choice(**entry) for call, entry in _stored().get(_machine(), {}).items()}
+    """This machine's choices; an entry that is not one is measured again."""
+    choices = {}
+    for call, entry in _stored().get(_machine(), {}).items():
+        match entry:
+            case {"name": str(name), "ms": dict(ms)} if name in ms:
+                choices[call] = Choice(name, ms)
+    return choices
 
 
 def _keep(call: str, choice: Choice) -> None:

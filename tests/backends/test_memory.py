@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cvperf import _C, ops
-from cvperf.backends.cpu.memory import RECYCLED_FROM, empty
+from cvperf.backends.cpu.memory import RECYCLED_FROM, empty, limit_asked_for
 
 LARGE = (3, 40, 300, 100)
 CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
@@ -74,3 +74,12 @@ def test_every_element_of_recycled_memory_is_written(layout: torch.memory_format
         else:
             output.sum().backward()
             assert features.grad.isfinite().all()
+
+
+def test_a_wrong_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CVPERF_CPU_CACHE_MB", "64")
+    assert limit_asked_for() == 64 << 20
+    for wrong in ("much", "-1", "1.5", ""):
+        monkeypatch.setenv("CVPERF_CPU_CACHE_MB", wrong)
+        with pytest.raises(ValueError, match="CVPERF_CPU_CACHE_MB must be megabytes"):
+            limit_asked_for()

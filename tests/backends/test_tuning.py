@@ -75,6 +75,27 @@ def test_a_broken_file_is_replaced(cache: Path, content: str) -> None:
     assert stored["a call"]["name"] == "one"
 
 
+@pytest.mark.parametrize(
+    "entry", [7, {}, {"name": "one"}, {"name": "one", "ms": 2.0}, {"name": "two", "ms": {"one": 1}}]
+)
+def test_a_broken_entry_is_measured_again(cache: Path, entry: object) -> None:
+    calls: list[float] = []
+    candidates = {"one": sleeper(0.001, calls)}
+    tuning.choose("a call", candidates)
+    stored = json.loads(cache.read_text())
+    (machine,) = stored
+    stored[machine]["a call"] = entry
+    cache.write_text(json.dumps(stored))
+    tuning.forget()
+    measured = len(calls)
+    assert tuning.choose("a call", candidates).name == "one"
+    assert len(calls) > measured
+    stored[machine] = entry
+    cache.write_text(json.dumps(stored))
+    tuning.forget()
+    assert tuning.choose("a call", candidates).name == "one"
+
+
 def test_what_another_process_wrote_stays(cache: Path) -> None:
     tuning.choose("mine", {"one": lambda: None})
     stored = json.loads(cache.read_text())

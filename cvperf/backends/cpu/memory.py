@@ -12,7 +12,16 @@ from cvperf import _C
 
 RECYCLED_FROM = 8 << 20  # bytes; the system allocator reuses smaller blocks by itself
 
-_C.keep_free(int(os.environ.get("CVPERF_CPU_CACHE_MB", "128")) << 20)
+
+def limit_asked_for() -> int:
+    """Bytes of CVPERF_CPU_CACHE_MB."""
+    value = os.environ.get("CVPERF_CPU_CACHE_MB", "128")
+    if not value.isdecimal():
+        raise ValueError(f"CVPERF_CPU_CACHE_MB must be megabytes, 0 or more; got {value!r}")
+    return int(value) << 20
+
+
+_C.keep_free(limit_asked_for())
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, format: torch.memory_format) -> Tensor:
