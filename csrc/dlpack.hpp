@@ -28,6 +28,8 @@ struct Tensor {
   std::int64_t* shape;    // [ndim], the framework's own
   std::int64_t* strides;  // [ndim] in elements, likewise
   std::uint64_t byte_offset;
+
+  void* address() const { return static_cast<char*>(data) + byte_offset; }
 };
 
 // Unused functions of the table are named, not typed.

@@ -101,8 +101,6 @@ struct Seen {
   }
 };
 
-void* address(const dlpack::Tensor& tensor) { return static_cast<char*>(tensor.data) + tensor.byte_offset; }
-
 class Replays {
  public:
   // The output of a call like one before; None if there was none.
@@ -169,22 +167,16 @@ class Replays {
     void* read[kMaxArguments] = {};
     for (std::size_t i = 0; i < entry->sources.size(); ++i) {
       const Source& source = entry->sources[i];
-      if (source.argument >= 0) {
-        read[i] = address(seen.tensors[source.argument]);
-      } else if (source.kept) {
-        dlpack::Tensor kept;  // asked again: sharing a tensor with another process moves its memory
-        if (!torch.read(source.kept.ptr(), false, kept)) return py::none();
-        read[i] = address(kept);
-      }
+      if (source.argument >= 0)
+        read[i] = seen.tensors[source.argument].address();
+      else if (source.kept)
+        read[i] = torch.address(source.kept);  // asked again: sharing a tensor with another process moves its memory
     }
     const py::object output = torch.empty_strided(entry->shape, entry->strides, entry->dtype);
-    dlpack::Tensor written;
-    if (!torch.read(output.ptr(), false, written)) return py::none();
+    void* const written = torch.address(output);
     const int num_threads = torch.num_threads();
-    {
-      const py::gil_scoped_release release;
-      entry->call->run(read, address(written), num_threads);
-    }
+    const py::gil_scoped_release release;
+    entry->call->run(read, written, num_threads);
     return output;
   }
 

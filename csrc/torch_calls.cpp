@@ -113,6 +113,12 @@ bool TorchCalls::read(PyObject* tensor, bool recording, dlpack::Tensor& out) con
   return negated.ptr() != Py_True;
 }
 
+void* TorchCalls::address(const py::object& tensor) const {
+  dlpack::Tensor described;
+  if (exchange_->tensor_from_object(tensor.ptr(), &described) != 0) throw py::error_already_set();
+  return described.address();
+}
+
 py::object TorchCalls::empty_strided(const py::tuple& shape, const py::tuple& strides, const py::object& dtype) const {
   PyObject* const arguments[] = {shape.ptr(), strides.ptr(), dtype.ptr()};
   PyObject* result = PyObject_Vectorcall(empty_strided_.ptr(), arguments, 2, dtype_names_.ptr());

@@ -22,6 +22,8 @@ class TorchCalls {
   // Describe a tensor that kernels can read as it is. False if they cannot: it has no memory of its own (fake, sparse,
   // wrapped by a transform), is of a quantised type, negated lazily, or its gradient is to be recorded.
   bool read(PyObject* tensor, bool recording, dlpack::Tensor& out) const;
+  // Where the elements of a tensor are that is known to be plain.
+  void* address(const py::object& tensor) const;
 
   py::object empty_strided(const py::tuple& shape, const py::tuple& strides, const py::object& dtype) const;
   int num_threads() const;
