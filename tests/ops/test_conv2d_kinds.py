@@ -119,6 +119,30 @@ def test_first_layers(channels: int, layout: str, isa: str) -> None:
         )
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_first_layers_of_half_types_are_rounded_once(
+    dtype: torch.dtype, layout: str, isa: str
+) -> None:
+    for filters, size, kernel, stride, padding in [
+        (64, (33, 47), (7, 7), 2, 3),
+        (24, (20, 33), (3, 3), 2, 1),
+        (17, (9, 19), (1, 1), 1, 0),
+        (33, (8, 40), (3, 5), (2, 3), (4, 7)),
+    ]:
+        image, weight, bias = (
+            torch.randn(sizes).to(dtype)
+            for sizes in ((2, 3, *size), (filters, 3, *kernel), (filters,))
+        )
+        image = image.contiguous(memory_format=LAYOUTS[layout])
+        sums = F.conv2d(image.double(), weight.double(), bias.double(), stride, padding)
+        for residual in (None, torch.randn(sums.shape).to(dtype)):
+            got = conv2d(image, weight, bias, stride, padding, activation="relu", residual=residual)
+            expected = F.relu(sums if residual is None else sums + residual.double())
+            unit = torch.finfo(dtype).eps * expected.abs() + 1e-5 * sums.abs().max()
+            assert ((got.double() - expected).abs() <= unit).all(), (filters, size, kernel)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_gradients_of_weights_of_every_width(layout: str, isa: str) -> None:
     """Channels and filters that fill no vector, tile or block; pixels that fill no chunk."""
