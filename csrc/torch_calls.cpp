@@ -1,5 +1,7 @@
 #include "torch_calls.hpp"
 
+#include <pybind11/gil_safe_call_once.h>
+
 namespace cvperf {
 namespace {
 
@@ -58,20 +60,22 @@ TorchCalls::TorchCalls() {
 }
 
 const TorchCalls* TorchCalls::get() {
-  // Never destroyed: the interpreter may be gone before static objects are.
-  static const TorchCalls* const calls = []() -> const TorchCalls* {
-    try {
-      return new TorchCalls;
-    } catch (const py::error_already_set& error) {
-      why_missing() = error.what();
-    } catch (const py::import_error& error) {
-      why_missing() = error.what();
-    } catch (const py::cast_error& error) {
-      why_missing() = error.what();
-    }
-    return nullptr;
-  }();
-  return calls;
+  // Not a plain static: imports may let another thread in, which would wait here and keep the interpreter's lock.
+  static py::gil_safe_call_once_and_store<const TorchCalls*> calls;
+  return calls
+      .call_once_and_store_result([]() -> const TorchCalls* {
+        try {
+          return new TorchCalls;  // never destroyed: the interpreter may be gone before static objects are
+        } catch (const py::error_already_set& error) {
+          why_missing() = error.what();
+        } catch (const py::import_error& error) {
+          why_missing() = error.what();
+        } catch (const py::cast_error& error) {
+          why_missing() = error.what();
+        }
+        return nullptr;
+      })
+      .get_stored();
 }
 
 const std::string& TorchCalls::missing() {
