@@ -105,17 +105,16 @@ class Scratch {
 // What to suppress.
 template <class T>
 struct Sequence {
-  const T* boxes;              // [..., 4]
-  const std::int64_t* order;   // [n]: the boxes' numbers, from the highest score to the lowest
-  const std::int64_t* labels;  // [n]: what to write for each that stays
-  std::int64_t n, limit;       // ends when this many are kept
+  const T* boxes;             // [..., 4]
+  const std::int64_t* order;  // [n]: the boxes' numbers, from the highest score to the lowest
+  std::int64_t n, limit;      // ends when this many are kept
 };
 
 // One run. Its members are shared by the threads: test() only reads them, settle() is called by one at a time.
 template <class T>
 class Suppression {
  public:
-  // `keep` may be the memory of `labels`.
+  // `keep` may be the memory of `order`.
   Suppression(const Sequence<T>& boxes, const Threshold<T>& threshold, bool with_grid,
               const typename Scratch<T>::Part& scratch, std::int64_t* keep)
       : sequence_(boxes),
@@ -228,7 +227,7 @@ class Suppression {
   void settle(std::int64_t i, const Candidate<T>& candidate) {
     if (has_grid_) judge_grid(candidate.given_up);
     if (candidate.fate == Candidate<T>::kSuppressed) return;
-    keep_[written_++] = sequence_.labels[i];
+    keep_[written_++] = sequence_.order[i];
     if (candidate.fate == Candidate<T>::kInert) return;
     kept_.insert(candidate.box);
     if (has_grid_) {
