@@ -183,7 +183,9 @@ void conv2d_int8_depthwise(const Conv2dInt8Args& args) {
   const int threads = work < 4e5 ? 1 : static_cast<int>(tasks < s.num_threads ? tasks : s.num_threads);
   const std::int64_t size = kPanelsAtOnce * job.columns * job.quads * kQuad;
   Buffer<AElement> scratch(static_cast<std::size_t>(size) * static_cast<std::size_t>(threads));
-#pragma omp parallel for schedule(dynamic, 4) num_threads(threads) if (threads > 1)
+  // Whole rows of the output where there are many: the chunks of a pixel's channels share cache lines.
+  const int grain = static_cast<int>(rows >= 16 * threads ? 4 * chunks : 1);
+#pragma omp parallel for schedule(dynamic, grain) num_threads(threads) if (threads > 1)
   for (std::int64_t task = 0; task < tasks; ++task) {
     const int thread = thread_index();
     job.run(task / chunks / s.out_height, task / chunks % s.out_height, task % chunks * kPanelsAtOnce,

@@ -24,6 +24,7 @@ namespace {
 constexpr int kTileWidth = kTilePanels * static_cast<int>(kPanelColumns);
 constexpr std::int64_t kSplitPanels = 32;            // in a task whose sums wait in scratch
 constexpr std::int64_t kFetchedOutput = 512 * 1024;  // elements of 4 bytes: the second-level caches of two cores
+constexpr std::int64_t kShortK = 64;
 static_assert(kTileWidth <= kMaxTileColumns, "Columns must hold a tile");
 
 std::int64_t ceil_div(std::int64_t x, std::int64_t y) { return (x + y - 1) / y; }
@@ -192,7 +193,10 @@ void multiply(const Int8Product& p) {
   const Plan plan(p);
   const std::int64_t tasks = plan.tasks(p), in_group = plan.row_blocks * plan.runs;
   Buffer<char> scratch(static_cast<std::size_t>(plan.scratch_bytes) * static_cast<std::size_t>(plan.threads));
-#pragma omp parallel for schedule(dynamic, 1) num_threads(plan.threads) if (plan.threads > 1)
+  // Where K is short most of the work is to write the output, and each thread takes its tasks in one run: then it
+  // mostly meets lines that it has in its own cache from the call before, or leaves for its part of the next layer.
+  const int grain = p.k <= kShortK ? static_cast<int>(ceil_div(tasks, plan.threads)) : 1;
+#pragma omp parallel for schedule(dynamic, grain) num_threads(plan.threads) if (plan.threads > 1)
   for (std::int64_t task = 0; task < tasks; ++task) {
     const std::int64_t block = task % in_group / plan.runs, run = task % plan.runs;
     const std::int64_t m0 = plan.tile_rows * block / plan.row_blocks * kTileRows;

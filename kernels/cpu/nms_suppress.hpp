@@ -74,29 +74,28 @@ class Scratch {
   struct Part {
     T *kept, *grid;
     std::int32_t* integers;
-    Candidate<T>* candidates;
+    Candidate<T>* candidates;  // of a block: only for a single suppression
   };
 
   Scratch(std::int64_t n, bool with_grid, int parts)
       : kept_(KeptList<T>::reals_for(n)),
         grid_(with_grid ? Grid<T>::chunks_for(n) * kChunk<T> : 0),
         integers_size_(with_grid ? Grid<T>::integers_for(n) : 0),
-        block_(parts > 1 || n < kParallelFrom ? 1
+        block_(parts > 1 || n < kParallelFrom ? 0
                : n < kMostBlock               ? n
                                               : kMostBlock),
         reals_(static_cast<std::size_t>(parts * (kept_ + grid_))),
         integers_(static_cast<std::size_t>(parts * integers_size_)),
-        candidates_(static_cast<std::size_t>(parts * block_)) {
+        candidates_(static_cast<std::size_t>(block_)) {
     prefer_huge_pages(reals_.data(), static_cast<std::size_t>(parts * (kept_ + grid_)) * sizeof(T));
   }
 
   Part part(int i) {
     T* reals = reals_.data() + i * (kept_ + grid_);
-    return {reals, reals + kept_, integers_.data() + i * integers_size_, candidates_.data() + i * block_};
+    return {reals, reals + kept_, integers_.data() + i * integers_size_, candidates_.data()};
   }
 
  private:
-  static constexpr std::int64_t kLine = 16;  // one is used; the next thread's is then in another cache line
   std::int64_t kept_, grid_, integers_size_, block_;
   Buffer<T> reals_;
   Buffer<std::int32_t> integers_;
@@ -106,17 +105,16 @@ class Scratch {
 // What to suppress.
 template <class T>
 struct Sequence {
-  const T* boxes;              // [..., 4]
-  const std::int64_t* order;   // [n]: the boxes' numbers, from the highest score to the lowest
-  const std::int64_t* labels;  // [n]: what to write for each that stays
-  std::int64_t n, limit;       // ends when this many are kept
+  const T* boxes;             // [..., 4]
+  const std::int64_t* order;  // [n]: the boxes' numbers, from the highest score to the lowest
+  std::int64_t n, limit;      // ends when this many are kept
 };
 
 // One run. Its members are shared by the threads: test() only reads them, settle() is called by one at a time.
 template <class T>
 class Suppression {
  public:
-  // `keep` may be the memory of `labels`.
+  // `keep` may be the memory of `order`.
   Suppression(const Sequence<T>& boxes, const Threshold<T>& threshold, bool with_grid,
               const typename Scratch<T>::Part& scratch, std::int64_t* keep)
       : sequence_(boxes),
@@ -153,8 +151,9 @@ class Suppression {
     const bool had_grid = has_grid_;
     const std::int64_t before = kept_.count, first = done_;
     for (; done_ < stop && more() && has_grid_ >= had_grid; ++done_) {
-      test(done_, candidates_[0]);
-      settle(done_, candidates_[0]);
+      Candidate<T> candidate;  // of this thread's stack: those of two threads must not share a cache line
+      test(done_, candidate);
+      settle(done_, candidate);
     }
     mostly_kept_ = kept_.count - before > (done_ - first) / 2;
   }
@@ -228,7 +227,7 @@ class Suppression {
   void settle(std::int64_t i, const Candidate<T>& candidate) {
     if (has_grid_) judge_grid(candidate.given_up);
     if (candidate.fate == Candidate<T>::kSuppressed) return;
-    keep_[written_++] = sequence_.labels[i];
+    keep_[written_++] = sequence_.order[i];
     if (candidate.fate == Candidate<T>::kInert) return;
     kept_.insert(candidate.box);
     if (has_grid_) {

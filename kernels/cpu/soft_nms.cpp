@@ -113,7 +113,7 @@ std::int64_t select(const SoftNmsArgs& args, const T* boxes, const T* scores) {
   Buffer<std::int64_t> order(static_cast<std::size_t>(n));
   Buffer<Waiting<T>> waiting(static_cast<std::size_t>(n));
   Buffer<T> chunks(static_cast<std::size_t>((args.limit / kLanes<T> + 1) * kChunk<T>));
-  order_by_score(args.scores, args.dtype, n, order.data());
+  order_by_score(args.scores, args.dtype, n, order.data(), 1);
   Heap<T> heap{waiting.data()};
   std::int64_t fresh = 0, count = 0;
   while (fresh < n && scores[order[fresh]] != scores[order[fresh]]) ++fresh;  // NaN comes first

@@ -34,6 +34,11 @@ def test_the_drop_in_takes_part_only_where_it_is_named() -> None:
     assert "cvperf drop-in" in joining(replace(SHAPE, peers=("cvperf drop-in",)))
 
 
+def test_ourselves_on_one_thread_take_part_only_where_asked_for() -> None:
+    assert "one-thread" not in joining(SHAPE)
+    assert "one-thread" in joining(SHAPE, ["one-thread"])
+
+
 def test_on_a_gpu_each_of_our_backends_is_a_contender(monkeypatch: pytest.MonkeyPatch) -> None:
     known = registry.backends()
     (cpu,) = [one for one in known if (one.op, one.name) == ("nms", "cpu")]

@@ -136,7 +136,8 @@ def _refuses(peer: Peer, shape: Shape) -> bool:
     """What the installed versions do not offer; all else must be right."""
     half = shape.dtype in ("bfloat16", "float16")
     if shape.op == "conv2d_int8":
-        return peer.name != "cvperf" and getattr(shape, "activation", None) == "silu"
+        ours = peer.name in ("cvperf", "one-thread")
+        return not ours and getattr(shape, "activation", None) == "silu"
     if shape.op == "int8_gemm":
         unfused = not getattr(shape, "fused", False)
         return peer.name == "openvino" or (unfused and peer.name in ("torchao", "torch.compile"))
@@ -189,7 +190,7 @@ def test_names_are_unique_and_those_that_the_issue_lists() -> None:
     assert len(set(names)) == len(names)
     assert set(names) == {
         *("cvperf drop-in", "torch", "torch.compile", "torchvision", "torchao", "onnxruntime"),
-        *("openvino", "opencv", "tensorflow", "cudnn", "cublaslt", "tensorrt"),
+        *("openvino", "opencv", "tensorflow", "cudnn", "cublaslt", "tensorrt", "one-thread"),
     }
 
 
@@ -287,6 +288,14 @@ def test_a_peer_works_with_as_many_threads_as_torch(name: str) -> None:
     finally:
         torch.set_num_threads(before)
     assert _threads_of(peer.contender(shape.problem())) >= 2
+
+
+def test_one_thread_is_all_that_it_has_and_only_while_it_runs() -> None:
+    (peer,) = select(["one-thread"], "cpu")
+    threads = torch.get_num_threads()
+    with peer.contender(PLAIN.problem()).context():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == threads
 
 
 def test_opencv_is_set_to_as_many_threads_as_torch() -> None:

@@ -1,0 +1,49 @@
+"""Ourselves on one thread: its ratio to us is what the threads in use gain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from cvperf.bench.contender import Contender
+from cvperf.bench.peers.base import Maker, Peer
+from cvperf.bench.peers.ours import OURS
+from cvperf.bench.problems.base import Shape
+
+
+def _alone(maker: Maker) -> Maker:
+    """The call while torch has one thread."""
+
+    def make(problem: Any) -> Contender:
+        made = maker(problem)
+
+        @contextmanager
+        def context() -> Iterator[None]:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+            try:
+                with made.context():
+                    yield
+            finally:
+                torch.set_num_threads(threads)
+
+        return replace(made, context=context)
+
+    return make
+
+
+def _never(shape: Shape) -> bool:
+    """It takes part only where ``--peers`` names it: it is no other library to be faster than."""
+    return False
+
+
+PEER = Peer(
+    "one-thread",
+    OURS.packages,
+    {op: _alone(maker) for op, maker in OURS.makers.items()},
+    unasked=_never,
+)
