@@ -98,6 +98,19 @@ def _serve_roi(op: str) -> Callable[..., Any]:
     return serve
 
 
+def _serve_pooling(op: str) -> Callable[..., Any]:
+    serve = _serve_roi(op)
+
+    def pooling(
+        image: Tensor, boxes: Tensor, spatial_scale: float, height: int, width: int, *args: Any
+    ) -> Any:
+        if image.numel() < boxes.shape[0] * image.shape[1] * height * width:
+            image = image.contiguous()  # less to turn than in the answer
+        return serve(image, boxes, spatial_scale, height, width, *args)
+
+    return pooling
+
+
 def _planar(output: Tensor) -> Tensor:
     """As the originals and their fake kernels: contiguous, whatever the layout of the image.
 
@@ -308,7 +321,7 @@ _FASTER = "faster than the original by the recorded crossover"
 OVERRIDES: dict[str, tuple[Override, ...]] = {
     "nms": (Override("torchvision::nms", _serve_nms, _unfit_nms, _FASTER),),
     "roi_align": (
-        Override("torchvision::roi_align", _serve_roi("roi_align"), _unfit_roi, _FASTER),
+        Override("torchvision::roi_align", _serve_pooling("roi_align"), _unfit_roi, _FASTER),
         Override(
             "torchvision::_roi_align_backward",
             _serve_roi("roi_align_backward"),
@@ -317,7 +330,7 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
         ),
     ),
     "roi_pool": (
-        Override("torchvision::roi_pool", _serve_roi("roi_pool"), _unfit_roi, _FASTER),
+        Override("torchvision::roi_pool", _serve_pooling("roi_pool"), _unfit_roi, _FASTER),
         Override(
             "torchvision::_roi_pool_backward",
             _serve_roi("roi_pool_backward"),
