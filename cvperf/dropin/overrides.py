@@ -20,6 +20,8 @@ from cvperf.backends.registry import FLOATING, convolution_format, layout_of, se
 from cvperf.dropin import crossover
 from cvperf.ops._convolution import output_shape
 
+_is_lazy_copy: Callable[[Tensor], bool] = torch._C._is_cow_tensor  # type: ignore[attr-defined]
+
 INVALID = "arguments that the kernels do not take; the original checks them"
 
 
@@ -56,7 +58,10 @@ class Override:
 def _float_cpu(*tensors: Tensor) -> bool:
     first = tensors[0]
     return first.dtype in FLOATING and all(
-        t.device.type == "cpu" and t.dtype == first.dtype and t.layout == torch.strided
+        t.device.type == "cpu"
+        and t.dtype == first.dtype
+        and t.layout == torch.strided
+        and not _is_lazy_copy(t)  # taking its address would make the copy
         for t in tensors
     )
 
@@ -85,20 +90,52 @@ def _unfit_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> str | Non
 
 def _serve_roi(op: str) -> Callable[..., Any]:
     def serve(image: Tensor, boxes: Tensor, *args: Any) -> Any:
-        return select(op, "cpu", image.dtype, layout_of(image)).function(image, boxes, *args)
+        output = select(op, "cpu", image.dtype, layout_of(image)).function(image, boxes, *args)
+        if isinstance(output, tuple):
+            return tuple(_planar(each) for each in output)
+        return _planar(output)
 
     return serve
 
 
-def _unfit_roi(image: Tensor, boxes: Tensor, *args: Any) -> str | None:
+def _serve_pooling(op: str) -> Callable[..., Any]:
+    serve = _serve_roi(op)
+
+    def pooling(
+        image: Tensor, boxes: Tensor, spatial_scale: float, height: int, width: int, *args: Any
+    ) -> Any:
+        if image.numel() < boxes.shape[0] * image.shape[1] * height * width:
+            image = image.contiguous()  # less to turn than in the answer
+        return serve(image, boxes, spatial_scale, height, width, *args)
+
+    return pooling
+
+
+def _planar(output: Tensor) -> Tensor:
+    """As the originals and their fake kernels: contiguous, whatever the layout of the image.
+
+    Code that torch.compile made stops at any other layout, and view() may.
+    """
+    if output.numel() == 0:  # contiguous in every layout, so contiguous() keeps its strides
+        return output.new_empty(output.shape)
+    return output.contiguous()
+
+
+def _unfit_roi(
+    image: Tensor, boxes: Tensor, spatial_scale: float, height: int, width: int, *args: Any
+) -> str | None:
     fits = (
-        image.dim() == 4 and boxes.dim() == 2 and boxes.shape[1] == 5 and _float_cpu(image, boxes)
+        image.dim() == 4
+        and boxes.dim() == 2
+        and boxes.shape[1] == 5
+        and _float_cpu(image, boxes)
+        and min(height, width) > 0
     )
     return None if fits else INVALID
 
 
 def _unfit_roi_pool_backward(grad: Tensor, boxes: Tensor, argmax: Tensor, *args: Any) -> str | None:
-    return _unfit_roi(grad, boxes)
+    return _unfit_roi(grad, boxes, *args)
 
 
 # --- convolution ----------------------------------------------------------------------------------
@@ -133,7 +170,7 @@ def _unfit_convolution(
     *flags: bool,
 ) -> str | None:
     tensors = (image, weight) if bias is None else (image, weight, bias)
-    refusal = _unfit(tensors, stride, padding, dilation, transposed, groups)
+    refusal = _unfit(tensors, stride, padding, dilation, transposed, output_padding, groups)
     if refusal is None and bias is not None and bias.shape != weight.shape[:1]:
         return INVALID
     return refusal
@@ -186,6 +223,7 @@ def _unfit(
     padding: Sequence[int],
     dilation: Sequence[int],
     transposed: bool,
+    output_padding: Sequence[int],
     groups: int,
 ) -> str | None:
     """Why the kernels do not take this convolution; ``tensors`` begin with image and weight."""
@@ -197,8 +235,9 @@ def _unfit(
     fits = (
         _float_cpu(*tensors)
         and len(stride) == len(padding) == len(dilation) == 2
+        and len(output_padding) in (1, 2)
         and min(*stride, *dilation, groups, *weight.shape) > 0
-        and min(padding) >= 0
+        and min(*padding, *output_padding) >= 0
         and image.shape[1] == weight.shape[1] * groups
         and weight.shape[0] % groups == 0
         and min(output_shape(image, weight, stride, padding, dilation)[2:]) > 0
@@ -219,15 +258,21 @@ def _serve_convolution_backward(
     groups: int,
     output_mask: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    # As the original: the layout of image and weight decides that of the gradients. The kernels go
+    # by their own arguments, of which one with a single channel has any layout.
+    format = convolution_format(image, weight)
+    grad = grad.contiguous(memory_format=format)
     layout = layout_of(image)
     geometry = (stride, padding, dilation, groups)
     image_grad = weight_grad = bias_grad = None
     if output_mask[0]:
         kernel = select("conv2d_input_grad", "cpu", image.dtype, layout)
         image_grad = kernel.function(grad, weight, image.shape, *geometry)
+        image_grad = image_grad.contiguous(memory_format=format)
     if output_mask[1]:
         kernel = select("conv2d_weight_grad", "cpu", image.dtype, layout)
         weight_grad = kernel.function(grad, image, weight.shape, *geometry)
+        weight_grad = weight_grad.contiguous(memory_format=format)
     if output_mask[2]:
         bias_grad = grad.sum((0, 2, 3))
     return image_grad, weight_grad, bias_grad
@@ -246,7 +291,13 @@ def _unfit_convolution_backward(
     groups: int,
     output_mask: Sequence[bool],
 ) -> str | None:
-    return _unfit((image, weight, grad), stride, padding, dilation, transposed, groups)
+    tensors = (image, weight, grad)
+    refusal = _unfit(tensors, stride, padding, dilation, transposed, output_padding, groups)
+    if refusal is not None:
+        return refusal
+    if grad.shape != output_shape(image, weight, stride, padding, dilation):
+        return INVALID
+    return "no images" if image.shape[0] == 0 else None  # layouts of their own, nothing to win
 
 
 def _slower_convolution_backward(
@@ -270,7 +321,7 @@ _FASTER = "faster than the original by the recorded crossover"
 OVERRIDES: dict[str, tuple[Override, ...]] = {
     "nms": (Override("torchvision::nms", _serve_nms, _unfit_nms, _FASTER),),
     "roi_align": (
-        Override("torchvision::roi_align", _serve_roi("roi_align"), _unfit_roi, _FASTER),
+        Override("torchvision::roi_align", _serve_pooling("roi_align"), _unfit_roi, _FASTER),
         Override(
             "torchvision::_roi_align_backward",
             _serve_roi("roi_align_backward"),
@@ -279,7 +330,7 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
         ),
     ),
     "roi_pool": (
-        Override("torchvision::roi_pool", _serve_roi("roi_pool"), _unfit_roi, _FASTER),
+        Override("torchvision::roi_pool", _serve_pooling("roi_pool"), _unfit_roi, _FASTER),
         Override(
             "torchvision::_roi_pool_backward",
             _serve_roi("roi_pool_backward"),

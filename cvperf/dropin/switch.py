@@ -8,9 +8,11 @@ are served; removing the registration uncovers the original, untouched.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ContextDecorator
 from functools import partial
+from types import CodeType
 from typing import Any
 
 import torch
@@ -25,36 +27,42 @@ _CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _lock = threading.RLock()
 _holders: dict[str, int] = dict.fromkeys(NAMES, 0)  # how many use() blocks and enable() hold a name
 _libraries: dict[str, list[torch.library.Library]] = {}
+# Kernels last installed, kept after they are removed: a thread may have looked one up and wait for
+# the interpreter's lock to run it. The dispatcher alone would free it under that thread.
+_kept: deque[object] = deque(maxlen=4096)
 _enabled: set[str] = set()
 _local = threading.local()
 
 
-@contextmanager
-def use(*names: str) -> Iterator[None]:
+class use(ContextDecorator):  # noqa: N801 (a block, as torch.no_grad)
     """Serve torch's and torchvision's ops by cvperf inside this block.
 
     The override holds for the whole process while the block is open (the dispatcher has one table),
     gradients included. Calls that cvperf cannot serve, or does not run faster, go to the original;
-    :func:`cvperf.explain` lists both. Leaving the block restores the originals. Blocks nest.
+    :func:`cvperf.explain` lists both. Leaving the block restores the originals. Blocks nest, and
+    one object can be entered again, also while it is open.
 
     Args:
         names: any of ``"nms"``, ``"roi_align"``, ``"roi_pool"``, ``"conv2d"``; none means all.
 
     Raises:
         ArgumentError: a name is unknown.
-        ImportError: torchvision is needed and not installed.
+        ImportError: torchvision is needed and not installed; raised on entry.
 
     Example:
         >>> with cvperf.use("nms", "roi_align", "conv2d"):
         ...     detections = model(images)
         >>> print(cvperf.explain())
     """
-    chosen = _chosen(names)
-    _acquire(chosen)
-    try:
-        yield
-    finally:
-        _release(chosen)
+
+    def __init__(self, *names: str) -> None:
+        self._names = _chosen(names)
+
+    def __enter__(self) -> None:
+        _acquire(self._names)
+
+    def __exit__(self, *exception: object) -> None:
+        _release(self._names)
 
 
 def enable(*names: str) -> None:
@@ -138,6 +146,16 @@ def _install(override: Override) -> torch.library.Library:
     def call(*args: Any) -> Any:
         if getattr(_local, "in_original", False):
             return original.call_boxed(_CPU, *args)
+        if torch._C._get_tracing_state() is not None:
+            # aten::convolution is not recorded itself, but by what its original calls.
+            ledger.record(override.target, ledger.ORIGINAL, "torch.jit.trace is recording")
+            return run_original(*args)
+        # A caller in C++ (a scripted model) leaves modes on, such as a default device, and
+        # subclasses active: our functions are to see neither, as the original does not.
+        with torch._C.DisableTorchFunction():
+            return choose(*args)
+
+    def choose(*args: Any) -> Any:
         refusal = override.unfit(*args)
         if refusal is None and override.contenders is not None and tuning.enabled():
             kind, ours = override.contenders(*args)
@@ -153,7 +171,20 @@ def _install(override: Override) -> torch.library.Library:
         ledger.record(override.target, ledger.ORIGINAL, refusal)
         return run_original(*args)
 
+    _keep_from_dynamo(call.__code__)
     library = torch.library.Library(namespace, "IMPL")
     library.impl(op, call, "CPU", allow_override=True)
+    _kept.append(torch.library.get_kernel(override.target, "CPU"))
     ledger.opened(override.target)
     return library
+
+
+def _keep_from_dynamo(code: CodeType) -> None:
+    """Run a function, and what it calls, as it is written, under torch.compile too.
+
+    Where a model breaks out of its graph, as detection models do at NMS, torch.compile takes the
+    Python code that runs there for the model's own, and would compile our kernels' wrappers.
+    """
+    frames = torch._C._dynamo.eval_frame
+    skip = frames._FrameAction.SKIP
+    frames.set_code_exec_strategy(code, frames._FrameExecStrategy(skip, skip))
