@@ -92,10 +92,10 @@ void pool_channels(const T* image, std::int64_t row_stride, std::int64_t channel
     pool_bin<kVectors, kPastCaches>(image + c, row_stride, channels, row, row_end, first, last, out + c);
   }
   for (; c + 4 * kL <= channels; c += 4 * kL) {
-    pool_bin<4>(image + c, row_stride, channels, row, row_end, first, last, out + c);
+    pool_bin<4, kPastCaches>(image + c, row_stride, channels, row, row_end, first, last, out + c);
   }
   for (; c + kL <= channels; c += kL) {
-    pool_bin<1>(image + c, row_stride, channels, row, row_end, first, last, out + c);
+    pool_bin<1, kPastCaches>(image + c, row_stride, channels, row, row_end, first, last, out + c);
   }
   if (c < channels) {
     pool_bin_tail(image + c, row_stride, channels, row, row_end, first, last, out + c, static_cast<int>(channels - c));

@@ -209,9 +209,9 @@ def test_bits_do_not_depend_on_the_number_of_threads(layout: Any) -> None:
 
 
 @BOTH_LAYOUTS
-@pytest.mark.parametrize("channels", [256, 249])
+@pytest.mark.parametrize("channels", [256, 336, 249])
 def test_a_large_output_has_the_bits_of_small_ones(channels: int, layout: Any, isa: str) -> None:
-    # From 16 MB on it is written past the caches.
+    # From 16 MB on it is written past the caches; 336 channels by vectors in blocks of 16, 4 and 1.
     image = torch.randn(1, channels, 20, 20).contiguous(memory_format=layout)
     boxes = random_boxes(360, 1, (20, 20), seed=8).float()
     got = roi_align(image, boxes, 7, 1.0, 2, True)
