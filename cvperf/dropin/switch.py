@@ -153,21 +153,18 @@ def _install(override: Override) -> torch.library.Library:
         # A caller in C++ (a scripted model) leaves modes on, such as a default device, and
         # subclasses active: our functions are to see neither, as the original does not.
         with torch._C.DisableTorchFunction():
-            return choose(*args)
-
-    def choose(*args: Any) -> Any:
-        refusal = override.unfit(*args)
-        if refusal is None and override.contenders is not None and tuning.enabled():
-            kind, ours = override.contenders(*args)
-            choice = tuning.choose(kind, {"original": partial(run_original, *args), **ours})
-            if choice.name != "original":
-                ledger.record(override.target, f"cvperf.cpu {choice.name}", str(choice))
-                return ours[choice.name]()
-            refusal = str(choice)
-        refusal = refusal or override.slower(*args)
-        if refusal is None:
-            ledger.record(override.target, "cvperf.cpu", override.why)
-            return override.serve(*args)
+            refusal = override.unfit(*args)
+            if refusal is None and override.contenders is not None and tuning.enabled():
+                kind, ours = override.contenders(*args)
+                choice = tuning.choose(kind, {"original": partial(run_original, *args), **ours})
+                if choice.name != "original":
+                    ledger.record(override.target, f"cvperf.cpu {choice.name}", str(choice))
+                    return ours[choice.name]()
+                refusal = str(choice)
+            refusal = refusal or override.slower(*args)
+            if refusal is None:
+                ledger.record(override.target, "cvperf.cpu", override.why)
+                return override.serve(*args)
         ledger.record(override.target, ledger.ORIGINAL, refusal)
         return run_original(*args)
 
