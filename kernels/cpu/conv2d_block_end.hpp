@@ -70,8 +70,7 @@ CVPERF_INLINE void end_block(const BlockEnd& end, Vec<float> (&sum)[Rows][Vector
 #pragma GCC unroll 8
     for (int i = 0; i < Rows && i < count; ++i)
 #pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v)
-        store_past_caches(out + i * step + v * lanes, min(high, max(low, sum[i][v])));
+      for (int v = 0; v < Vectors; ++v) store_past_caches(out + i * step + v * lanes, min(high, max(low, sum[i][v])));
   } else {
 #pragma GCC unroll 8
     for (int i = 0; i < Rows && i < count; ++i)

@@ -226,8 +226,7 @@ bool run_depthwise_blocks(const ConvProblem& p) {
   for (std::int64_t r = 0; r < p.num_tap_rows; ++r) row_offset[r] = p.tap_rows[r].offset * p.in_row;
   BlockEnd end(p.activation);
   if (from_memory) end.write_past_caches(p.out, p.out_column);
-  const std::int64_t ahead =
-      from_memory ? (kAheadBytes / (4 * p.stride[1] * p.in_column) / columns + 1) * columns : 0;
+  const std::int64_t ahead = from_memory ? (kAheadBytes / (4 * p.stride[1] * p.in_column) / columns + 1) * columns : 0;
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     // Each thread packs for itself, and takes consecutive tasks: weights that the other one has just written, and
