@@ -7,16 +7,17 @@
 namespace cvperf {
 namespace CVPERF_ISA {
 
-// e^(y - n ln2) for an integer n that leaves at most ln2 / 2 of y: a degree-6 polynomial (Cephes' expf).
+// e^(y - n ln2) for an integer n that leaves at most ln2 / 2 of y: a polynomial of degree 6 with the least relative
+// error (2e-9, far below the rounding), each step one multiply-add.
 CVPERF_INLINE Vec<float> exp_reduced(Vec<float> y, Vec<float> n) {
   Vec<float> r = y - n * 0.693359375f;
   r = r + n * 2.12194440e-4f;
-  Vec<float> p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  return p * (r * r) + r + 1.0f;
+  Vec<float> p = r * 1.384365605e-03f + 8.374155499e-03f;
+  p = p * r + 4.166800156e-02f;
+  p = p * r + 1.666643023e-01f;
+  p = p * r + 4.999999404e-01f;
+  p = p * r + 1.0f;
+  return p * r + 1.0f;
 }
 
 // e^x to about 1 ulp, as 2^n times what n leaves. Overflows to infinity. Results below the normal numbers may be
@@ -24,8 +25,7 @@ CVPERF_INLINE Vec<float> exp_reduced(Vec<float> y, Vec<float> n) {
 #if defined(__AVX512F__) && CVPERF_VECTOR_BYTES == 64
 CVPERF_INLINE Vec<float> exp(Vec<float> x) {
   const Vec<float> lowest = broadcast(-104.0f), highest = broadcast(89.0f);
-  Vec<float> y = lowest > x ? lowest : x;
-  y = highest < y ? highest : y;
+  const Vec<float> y = min(highest, max(lowest, x));
   const Vec<float> n = (Vec<float>)_mm512_roundscale_ps((__m512)(y * 1.44269504f), _MM_FROUND_TO_NEAREST_INT);
   return (Vec<float>)_mm512_scalef_ps((__m512)exp_reduced(y, n), (__m512)n);
 }

@@ -94,7 +94,7 @@ void conv2d(const Conv2dArgs& a) {
   p.out = a.output;
   p.algorithm = choose(p, a.algorithm, a.packed != nullptr);
   prefer_huge_pages(p.out, static_cast<std::size_t>(p.batch * p.out_batch * size_of(p.dtype)));
-  if (p.algorithm == Algorithm::direct && run_first_layer(p)) return;
+  if (p.algorithm == Algorithm::direct && (run_few_filters(p) || run_first_layer(p))) return;
   run(p);
 }
 

@@ -3,9 +3,14 @@
 #pragma once
 #include "activation.hpp"
 #include "conv2d_problem.hpp"
+#include "streaming.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
+
+// From this size of input and output together on, the output goes past the caches: three quarters of an L3 of 32 MB,
+// so that little of it would still be there when the next layer reads it.
+constexpr std::int64_t kPastCachesBytes = 24 << 20;
 
 struct BlockEnd {
   explicit BlockEnd(Activation a) : activation(a) {
@@ -13,22 +18,29 @@ struct BlockEnd {
     low = a == Activation::none ? -__builtin_inff() : 0.0f;
     high = a == Activation::relu6 ? 6.0f : __builtin_inff();
   }
+  // For rows of `out` that are `step` apart, if they are aligned. Each thread must settle_streams() at its end.
+  void write_past_caches(const void* out, std::int64_t step) {
+    past_caches = vector_aligned(out) && step % kLanes<float> == 0;
+  }
+  CVPERF_INLINE void write(float* to, Vec<float> v) const { past_caches ? store_past_caches(to, v) : store(to, v); }
+
   Activation activation;
   bool clamps;  // to [low, high]
   float low, high;
+  bool past_caches = false;
 };
 
 namespace {
 
 // sums [rows][vectors]; row i goes to out + i * step.
-__attribute__((noinline)) void activate_block(Activation activation, const Vec<float>* sums, int rows, int vectors,
+__attribute__((noinline)) void activate_block(const BlockEnd& end, const Vec<float>* sums, int rows, int vectors,
                                               float* out, std::int64_t step, const float* residual) {
   for (int i = 0; i < rows; ++i)
     for (int v = 0; v < vectors; ++v) {
       const std::int64_t at = i * step + v * kLanes<float>;
       Vec<float> sum = *sums++;
       if (residual) sum += load(residual + at);
-      store(out + at, activate<float>(activation, sum));
+      end.write(out + at, activate<float>(end.activation, sum));
     }
 }
 
@@ -45,18 +57,25 @@ CVPERF_INLINE void end_block(const BlockEnd& end, Vec<float> (&sum)[Rows][Vector
     for (int i = 0; i < Rows; ++i)
 #pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) kept[i * Vectors + v] = sum[i][v];
-    activate_block(end.activation, kept, count, Vectors, out, step, residual);
+    activate_block(end, kept, count, Vectors, out, step, residual);
     return;
   }
   const Vec<float> low = broadcast(end.low), high = broadcast(end.high);
+  if (residual)
 #pragma GCC unroll 8
-  for (int i = 0; i < Rows; ++i) {
-    if (i >= count) break;
+    for (int i = 0; i < Rows && i < count; ++i)
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) {
-      if (residual) sum[i][v] += load(residual + i * step + v * lanes);
-      store(out + i * step + v * lanes, min(high, max(low, sum[i][v])));
-    }
+      for (int v = 0; v < Vectors; ++v) sum[i][v] += load(residual + i * step + v * lanes);
+  if (end.past_caches) {
+#pragma GCC unroll 8
+    for (int i = 0; i < Rows && i < count; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) store_past_caches(out + i * step + v * lanes, min(high, max(low, sum[i][v])));
+  } else {
+#pragma GCC unroll 8
+    for (int i = 0; i < Rows && i < count; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) store(out + i * step + v * lanes, min(high, max(low, sum[i][v])));
   }
 }
 

@@ -21,6 +21,7 @@ namespace {
 constexpr int kLeastColumns = 4, kMostColumns = 8;
 constexpr std::int64_t kBlockBytes = 20 * 1024;  // of input under a block, within L1
 constexpr std::int64_t kBandBytes = 384 * 1024;  // of input under a task, within L2
+constexpr std::int64_t kAheadBytes = 4 * 1024;   // of an image row, at least, between what is fetched and what is used
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -30,12 +31,28 @@ struct Job {
   const float* bias;               // [pitch]
   std::int64_t pitch;              // channels in whole vectors
   const std::int64_t* row_offset;  // [tap rows]: of the image row, elements
+  std::int64_t ahead;              // columns of output from a block to what it fetches from memory; 0: all is in cache
   BlockEnd end;
 };
 
 struct Task {
   std::int64_t n, first_row, last_row, first_channel, last_channel;
 };
+
+// Asks for the lines that the block `ahead` columns on reads for the first time: those of its last image rows, as many
+// as the stride; and for the lines that it writes, unless they go past the caches.
+template <int Step, int Columns>
+__attribute__((noinline)) void fetch(const Job& job, const float* last_row, const float* out) {
+  const ConvProblem& p = job.p;
+  last_row += job.ahead * Step * p.in_column;
+  for (std::int64_t r = 0; r < p.stride[0] && r < p.num_tap_rows; ++r, last_row -= p.in_row)
+#pragma GCC unroll 16
+    for (int j = 0; j < Columns * Step; ++j) __builtin_prefetch(last_row + j * p.in_column);
+  if (job.end.past_caches) return;
+  out += job.ahead * p.out_column;
+#pragma GCC unroll 8
+  for (int i = 0; i < Columns; ++i) __builtin_prefetch(out + i * p.out_column, 1);
+}
 
 // Output columns [x, x + Columns) of row y, for all channels of the task. Bit j of `inside` says whether input
 // column x * Step + j, from the first tap on, is in the image.
@@ -58,6 +75,7 @@ CVPERF_INLINE void run_block(const Job& job, const Task& task, std::int64_t y, s
   for (std::int64_t channel = task.first_channel; channel < last_channel; channel += lanes) {
     // The last vector overlaps the one before it: it stores the same numbers there again.
     const std::int64_t c = channel <= last_vector ? channel : last_vector;
+    if (job.ahead) fetch<Step, Columns>(job, image + row_offset[p.num_tap_rows - 1] + c, out + c);
     Vec<float> sum[Columns][1];
 #pragma GCC unroll 8
     for (int i = 0; i < Columns; ++i) sum[i][0] = load(bias + c);
@@ -86,27 +104,26 @@ CVPERF_INLINE void run_block(const Job& job, const Task& task, std::int64_t y, s
 
 template <int Taps, int Step, int Columns>
 void run_task(const Job& job, const Task& task) {
-  constexpr int width = (Columns - 1) * Step + Taps;
+  constexpr std::int64_t width = (Columns - 1) * Step + Taps;
   const ConvProblem& p = job.p;
-  const std::int64_t blocks = ceil_div(p.out_width, Columns);
-  for (std::int64_t block = 0; block < blocks; ++block) {
-    const std::int64_t x = block + 1 < blocks ? block * Columns : p.out_width - Columns;
-    std::uint32_t inside = 0;
-    for (int j = 0; j < width; ++j) {
-      const std::int64_t ix = x * Step + p.tap_columns[0].offset + j;
-      if (ix >= 0 && ix < p.in_width) inside |= std::uint32_t{1} << j;
-    }
-    for (std::int64_t y = task.first_row; y < task.last_row; ++y) {
+  const std::int64_t blocks = ceil_div(p.out_width, Columns), rows = task.last_row - task.first_row;
+  const bool along = job.ahead > 0;
+  for (std::int64_t outer = 0; outer < (along ? rows : blocks); ++outer)
+    for (std::int64_t inner = 0; inner < (along ? blocks : rows); ++inner) {
+      const std::int64_t y = task.first_row + (along ? outer : inner), block = along ? inner : outer;
+      const std::int64_t x = block + 1 < blocks ? block * Columns : p.out_width - Columns;
       std::int64_t first = 0, last = p.num_tap_rows;
       while (first < last && y * p.stride[0] + p.tap_rows[first].offset < 0) ++first;
       while (last > first && y * p.stride[0] + p.tap_rows[last - 1].offset >= p.in_height) --last;
-      if (inside == (std::uint64_t{1} << width) - 1) {
-        run_block<Taps, Step, Columns, false>(job, task, y, x, first, last, inside);
+      const std::int64_t left = x * Step + p.tap_columns[0].offset, right = p.in_width - left;
+      if (left >= 0 && right >= width) {
+        run_block<Taps, Step, Columns, false>(job, task, y, x, first, last, 0);
       } else {
+        std::uint32_t inside = 0;
+        for (std::int64_t j = left < 0 ? -left : 0; j < width && j < right; ++j) inside |= std::uint32_t{1} << j;
         run_block<Taps, Step, Columns, true>(job, task, y, x, first, last, inside);
       }
     }
-  }
 }
 
 using RunTask = void (*)(const Job&, const Task&);
@@ -187,11 +204,13 @@ bool run_depthwise_blocks(const ConvProblem& p) {
 
   const std::int64_t threads = p.num_threads < 1 ? 1 : p.num_threads;
   const std::int64_t width = (columns - 1) * p.stride[1] + p.num_tap_columns;
-  std::int64_t channels = kBlockBytes / (4 * width * p.num_tap_rows) / lanes * lanes;
+  const bool from_memory = 4 * p.batch * (p.in_height * p.in_row + p.out_height * p.out_row) >= kPastCachesBytes;
+  std::int64_t channels = (from_memory ? kBandBytes / p.in_width : kBlockBytes / width) / (4 * p.num_tap_rows);
+  channels = channels / lanes * lanes;
   if (channels < 2 * lanes) channels = 2 * lanes;
   const std::int64_t vectors = ceil_div(p.groups, lanes), chunks = ceil_div(p.groups, channels);
   std::int64_t rows = kBandBytes / (4 * p.stride[0] * p.in_width * (p.groups < channels ? p.groups : channels)) + 1;
-  if (rows > p.out_height) rows = p.out_height;
+  if (rows > p.out_height || from_memory) rows = p.out_height;
   while (threads > 1 && rows >= 8 && p.batch * chunks * ceil_div(p.out_height, rows) < 4 * threads)
     rows = (rows + 1) / 2;
   const std::int64_t bands = ceil_div(p.out_height, rows), tasks = p.batch * bands * chunks;
@@ -205,7 +224,9 @@ bool run_depthwise_blocks(const ConvProblem& p) {
   for (std::int64_t c = 0; c < pitch; ++c)
     bias[c] = p.bias && c < p.groups ? static_cast<const float*>(p.bias)[c] : 0.0f;
   for (std::int64_t r = 0; r < p.num_tap_rows; ++r) row_offset[r] = p.tap_rows[r].offset * p.in_row;
-  const BlockEnd end(p.activation);
+  BlockEnd end(p.activation);
+  if (from_memory) end.write_past_caches(p.out, p.out_column);
+  const std::int64_t ahead = from_memory ? (kAheadBytes / (4 * p.stride[1] * p.in_column) / columns + 1) * columns : 0;
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     // Each thread packs for itself, and takes consecutive tasks: weights that the other one has just written, and
@@ -213,13 +234,14 @@ bool run_depthwise_blocks(const ConvProblem& p) {
     float* mine = weight.data() + thread_index() * p.taps() * pitch;
     for (std::int64_t vector = 0; vector < vectors; ++vector)
       pack_weights(p, tap_of.data(), vector * lanes, pitch, mine);
-    const Job job{p, mine, bias.data(), pitch, row_offset.data(), end};
+    const Job job{p, mine, bias.data(), pitch, row_offset.data(), ahead, end};
 #pragma omp for schedule(static)
     for (std::int64_t i = 0; i < tasks; ++i) {
       const std::int64_t chunk = i % chunks, band = i / chunks % bands;
       run(job, {i / chunks / bands, p.out_height * band / bands, p.out_height * (band + 1) / bands,
                 vectors * chunk / chunks * lanes, vectors * (chunk + 1) / chunks * lanes});
     }
+    if (end.past_caches) settle_streams();
   }
   return true;
 }

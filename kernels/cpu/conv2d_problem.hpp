@@ -68,6 +68,7 @@ bool is_dense_planar(const ConvProblem& problem);
 void run_turned(const ConvProblem& problem);       // dense NCHW, not float64, run channels-last
 bool run_depthwise(const ConvProblem& problem);    // false if the problem is not one channel in, one filter out
 bool run_first_layer(const ConvProblem& problem);  // false if it is not dense with few channels; forward only
+bool run_few_filters(const ConvProblem& problem);  // false if it is not a product of pixels with few filters
 
 }  // namespace CVPERF_ISA
 }  // namespace cvperf

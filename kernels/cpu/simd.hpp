@@ -203,6 +203,14 @@ template <class T>
 CVPERF_INLINE void store_partial(T* p, Vec<Compute<T>> v, int count) {
   for (int i = 0; i < count; ++i) p[i] = from_compute<T>(v[i]);
 }
+#if defined(__AVX512F__) && CVPERF_VECTOR_BYTES == 64
+CVPERF_INLINE Vec<float> load_partial(const float* p, int count) {
+  return (Vec<float>)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), p);
+}
+CVPERF_INLINE void store_partial(float* p, Vec<float> v, int count) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << count) - 1), (__m512)v);
+}
+#endif
 
 // Makes the compiler take `value` as it stands, in a register: it would rather load a number again for each of its
 // uses, or keep an address in three parts.

@@ -97,6 +97,42 @@ def test_a_depthwise_layer_of_several_bands_and_chunks_of_channels(isa: str) -> 
         )
 
 
+@pytest.mark.parametrize("channels", [16, 33])
+def test_a_depthwise_layer_larger_than_the_caches(channels: int, isa: str) -> None:
+    """Rows come from memory, ahead of time; aligned outputs go past the caches, others do not."""
+    weight = torch.randn(channels, 1, 3, 3)
+    bias, size = torch.randn(channels), (3 << 21) // channels
+    image = torch.randn(1, channels, 513, size // 513).contiguous(memory_format=torch.channels_last)
+    for stride, activation in ((1, "relu"), (1, "silu"), (2, None)):
+        got = conv2d(
+            image, weight, bias, stride=stride, padding=1, groups=channels, activation=activation
+        )
+        sums = F.conv2d(image, weight, bias, stride, 1, 1, channels)
+        check("output", got, ACTIVATIONS[activation](sums), sums, f"{channels}, {stride}")
+
+
+@pytest.mark.parametrize("channels", [1, 5, 16, 70, 256])
+def test_pixels_times_few_filters(channels: int, isa: str) -> None:
+    """Fewer pixels than a tile and more, and as many filters as a vector has lanes and one more."""
+    sizes = itertools.cycle([(1, 1, 3), (2, 1, 7), (1, 4, 4), (3, 9, 7), (1, 12, 1), (2, 40, 31)])
+    activations = itertools.cycle(ACTIVATIONS)
+    for filters in range(1, 18):
+        batch, height, width = next(sizes)
+        image = torch.randn(batch, channels, height, width)
+        image = image.contiguous(memory_format=torch.channels_last)
+        assert_layer_is_right(image, torch.randn(filters, channels, 1, 1), next(activations))
+
+
+def test_an_infinite_pixel_of_few_filters_leaves_the_others_alone(isa: str) -> None:
+    for channels, filters in ((20, 2), (20, 3), (9, 12)):
+        image = torch.randn(1, channels, 6, 6).contiguous(memory_format=torch.channels_last)
+        image[0, :, 2, 3] = float("inf")
+        weight = torch.rand(filters, channels, 1, 1)
+        got = conv2d(image, weight).isfinite()
+        assert got.sum() == got.numel() - filters
+        assert not got[0, :, 2, 3].any()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_first_layers(channels: int, layout: str, isa: str) -> None:

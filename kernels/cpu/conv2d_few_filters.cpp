@@ -1,0 +1,173 @@
+// 1x1 convolution of float32 channels-last images to no more filters than a vector has lanes: the last layer of a
+// segmentation, a score map, a bottleneck. Pixels are then one long matrix, rows at a fixed distance, so a tile needs
+// no pointers, no partial sums in memory and no packed panel. Two forms:
+//
+// Dots, for the fewest filters, where the general tile would fill most lanes with zeros. Vectors run along channels; a
+// tile is lanes / filters pixels by all filters, so that its accumulators are as many as a vector has lanes, and
+// transposing their square adds them up to one vector that holds the outputs in the order of memory.
+// Tile: vectors run along filters, twelve pixels are broadcast. Where a row of outputs is shorter than a vector, what
+// is written past it belongs to the next pixel, which puts its own numbers there.
+//
+// On Zen 4 both are bound by multiply-adds or by reading the image.
+#include "buffer.hpp"
+#include "conv2d_epilogue.hpp"
+#include "conv2d_problem.hpp"
+#include "shuffle.hpp"
+
+namespace cvperf {
+namespace CVPERF_ISA {
+namespace {
+
+constexpr int kMostDots = 8;  // filters
+constexpr int kPixels = 12;   // of a tile
+constexpr std::int64_t kTaskBytes = 128 * 1024;
+
+struct Job {
+  const ConvProblem& p;
+  const float* weight;  // dots: [vectors of channels][filters][lanes]; tile: [channels][lanes]; padded with zeros
+  const float* bias;    // dots: [lanes], repeated for each pixel; tile: [lanes]
+};
+
+// `count` consecutive outputs from sums that have their bias.
+__attribute__((noinline)) void finish(const ConvProblem& p, std::int64_t at, const float* sums, std::int64_t count) {
+  finish_run(static_cast<float*>(p.out) + at, sums, count, static_cast<const float*>(nullptr), 0,
+             p.residual ? static_cast<const float*>(p.residual) + at : nullptr, p.activation);
+}
+
+template <int Filters>
+void run_dots(const Job& job, std::int64_t first, std::int64_t last) {
+  constexpr int lanes = kLanes<float>, pixels = lanes / Filters;
+  const ConvProblem& p = job.p;
+  const std::int64_t channels = p.channels;
+  const int left = static_cast<int>(channels % lanes);  // in the last vector
+  const Vec<float> bias = load(job.bias);
+  for (std::int64_t i = first; i < last; i += pixels) {
+    const std::int64_t pixel = i + pixels <= last ? i : last - pixels;
+    const float *from = static_cast<const float*>(p.in) + pixel * channels, *w = job.weight;
+    Vec<float> sum[lanes] = {};
+    for (std::int64_t c = 0; c < channels; c += lanes, w += Filters * lanes) {
+      const bool whole = c + lanes <= channels;
+#pragma GCC unroll 16
+      for (int j = 0; j < pixels; ++j) {
+        const float* at = from + j * channels + c;
+        Vec<float> x = whole ? load(at) : load_partial(at, left);
+        hold(x);
+#pragma GCC unroll 16
+        for (int f = 0; f < Filters; ++f) sum[j * Filters + f] += x * load(w + f * lanes);
+      }
+    }
+    transpose_square<float>(sum);
+    Vec<float> total = bias;
+#pragma GCC unroll 16
+    for (int j = 0; j < lanes; ++j) total += sum[j];
+    float kept[lanes];
+    store(kept, total);
+    finish(p, pixel * Filters, kept, pixels * Filters);
+  }
+}
+
+void run_tile(const Job& job, std::int64_t first, std::int64_t last) {
+  constexpr int lanes = kLanes<float>;
+  const ConvProblem& p = job.p;
+  const std::int64_t channels = p.channels, filters = p.filters;
+  const Vec<float> bias = load(job.bias);
+  for (std::int64_t i = first; i < last; i += kPixels) {
+    const std::int64_t pixel = i + kPixels <= last ? i : last - kPixels;
+    const float* from[kPixels / 3];
+    Vec<float> sum[kPixels];
+#pragma GCC unroll 12
+    for (int j = 0; j < kPixels; ++j) sum[j] = bias;
+#pragma GCC unroll 4
+    for (int j = 0; j < kPixels / 3; ++j) from[j] = static_cast<const float*>(p.in) + (pixel + 3 * j) * channels;
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const Vec<float> w = load(job.weight + c * lanes);
+#pragma GCC unroll 4
+      for (int j = 0; j < kPixels / 3; ++j) {
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; ++k) sum[3 * j + k] += broadcast(from[j][k * channels]) * w;
+        ++from[j];
+      }
+    }
+    float* out = static_cast<float*>(p.out) + pixel * filters;
+    const bool simple = !p.residual && p.activation == Activation::none;
+    if (simple && (pixel + kPixels - 1) * filters + lanes <= last * filters) {
+#pragma GCC unroll 12
+      for (int j = 0; j < kPixels; ++j) store(out + j * filters, sum[j]);
+      continue;
+    }
+    // The rows, without what is between them, and room for the last one's rest.
+    float kept[kPixels * lanes];
+#pragma GCC unroll 12
+    for (int j = 0; j < kPixels; ++j) store(kept + j * filters, sum[j]);
+    finish(p, pixel * filters, kept, kPixels * filters);
+  }
+}
+
+using RunTask = void (*)(const Job&, std::int64_t, std::int64_t);
+
+template <int Filters>
+RunTask pick_dots(std::int64_t filters) {
+  if constexpr (Filters > kMostDots || Filters > kLanes<float>) {
+    return nullptr;
+  } else {
+    return filters == Filters ? run_dots<Filters> : pick_dots<Filters + 1>(filters);
+  }
+}
+
+// Dots, if they are fewer operations: a square's transpose and sum are about 5 operations a lane.
+RunTask pick(const ConvProblem& p, bool* dots) {
+  constexpr std::int64_t lanes = kLanes<float>;
+  const std::int64_t pixels = lanes / p.filters, vectors = (p.channels + lanes - 1) / lanes;
+  const RunTask run = pick_dots<1>(p.filters);
+  *dots = run && p.filters * pixels * vectors + 5 * lanes < pixels * (p.channels + 4);
+  return *dots ? run : run_tile;
+}
+
+void pack(const ConvProblem& p, bool dots, float* weight, float* bias) {
+  constexpr std::int64_t lanes = kLanes<float>;
+  const float *from = static_cast<const float*>(p.weight), *given = static_cast<const float*>(p.bias);
+  const std::int64_t channels = (p.channels + lanes - 1) / lanes * lanes, used = lanes / p.filters * p.filters;
+  for (std::int64_t i = 0; i < lanes; ++i)
+    bias[i] = given && (dots ? i < used : i < p.filters) ? given[i % p.filters] : 0;
+  if (dots) {
+    for (std::int64_t c = 0; c < channels; ++c)
+      for (std::int64_t f = 0; f < p.filters; ++f)
+        weight[(c / lanes * p.filters + f) * lanes + c % lanes] =
+            c < p.channels ? from[f * p.weight_filter + c * p.weight_channel] : 0.0f;
+    return;
+  }
+  for (std::int64_t c = 0; c < p.channels; ++c)
+    for (std::int64_t f = 0; f < lanes; ++f)
+      weight[c * lanes + f] = f < p.filters ? from[f * p.weight_filter + c * p.weight_channel] : 0.0f;
+}
+
+bool is_product_of_pixels(const ConvProblem& p) {
+  return p.taps() == 1 && p.tap_rows[0].offset == 0 && p.tap_columns[0].offset == 0 && p.stride[0] == 1 &&
+         p.stride[1] == 1 && p.in_height == p.out_height && p.in_width == p.out_width && p.groups == 1;
+}
+
+}  // namespace
+
+// False if the problem is not such a layer.
+bool run_few_filters(const ConvProblem& p) {
+  constexpr std::int64_t lanes = kLanes<float>;
+  const std::int64_t pixels = p.batch * p.out_height * p.out_width, least = lanes > kPixels ? lanes : kPixels;
+  if (p.dtype != DType::f32 || !p.channels_last || p.filters < 1 || p.filters > lanes || p.channels < 1) return false;
+  if (!is_product_of_pixels(p) || pixels < least) return false;
+
+  bool dots = false;
+  const RunTask run = pick(p, &dots);
+  Buffer<float> weight((p.channels + lanes) * lanes), bias(lanes);
+  pack(p, dots, weight.data(), bias.data());
+  const Job job{p, weight.data(), bias.data()};
+  const std::int64_t threads = p.num_threads < 1 ? 1 : p.num_threads;
+  std::int64_t tasks = pixels * p.channels * 4 / kTaskBytes;
+  if (tasks < threads) tasks = threads;
+  if (tasks > pixels / least) tasks = pixels / least;  // a task has at least a tile
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && tasks > 1)
+  for (std::int64_t i = 0; i < tasks; ++i) run(job, pixels * i / tasks, pixels * (i + 1) / tasks);
+  return true;
+}
+
+}  // namespace CVPERF_ISA
+}  // namespace cvperf
