@@ -5,7 +5,7 @@
 // table of offsets, and one register tile (conv2d_offset_tile.hpp) runs the whole sum from bias to activation.
 // Channels-last: rows of the tile are pixels, vectors run along filters. NCHW: rows are filters, vectors run along
 // pixels of a row; columns are split by residue modulo the stride (conv2d_strip.hpp). 84 % of the multiply-add peak
-// of a Zen 4 for 7x7 from 3 channels.
+// of a Zen 4 for 7x7 from 3 channels. Channels-last outputs that no cache holds are stored past them.
 //
 // Half types, channels-last: the copy of the image rows widens them, and a band of outputs is rounded from scratch.
 #include "buffer.hpp"
@@ -204,8 +204,11 @@ bool run_first_layer(const ConvProblem& p) {
     pack_bias<decltype(element)>(p, filters, bias.data());
   });
   fill_tables(p, planar, channel_size, pitch, filters, in_strip.data(), in_weight.data());
-  const FirstLayer job{p,           BlockEnd(p.activation), planar,          channel_size, pitch, weight.data(),
-                       bias.data(), in_strip.data(),        in_weight.data()};
+  BlockEnd end(p.activation);
+  const std::int64_t numbers = p.batch * (p.channels * p.in_height * p.in_width + p.out_height * p.out_row);
+  if (p.channels_last && !narrows && 4 * numbers >= kPastCachesBytes) end.write_past_caches(p.out, p.out_column);
+  const FirstLayer job{
+      p, end, planar, channel_size, pitch, weight.data(), bias.data(), in_strip.data(), in_weight.data()};
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     const std::int64_t thread = thread_index();
@@ -232,6 +235,7 @@ bool run_first_layer(const ConvProblem& p) {
         }
       });
     }
+    if (end.past_caches) settle_streams();
   }
   return true;
 }

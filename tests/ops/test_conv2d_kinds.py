@@ -111,6 +111,16 @@ def test_a_depthwise_layer_larger_than_the_caches(channels: int, isa: str) -> No
         check("output", got, ACTIVATIONS[activation](sums), sums, f"{channels}, {stride}")
 
 
+def test_a_first_layer_larger_than_the_caches(isa: str) -> None:
+    for filters, activation in ((64, "relu"), (40, "silu")):
+        side = (7 << 20) // (filters * 400) + 1
+        image = torch.randn(1, 1, 400, side).contiguous(memory_format=torch.channels_last)
+        weight, bias = torch.randn(filters, 1, 3, 3), torch.randn(filters)
+        got = conv2d(image, weight, bias, padding=1, activation=activation)
+        sums = F.conv2d(image, weight, bias, padding=1)
+        check("output", got, ACTIVATIONS[activation](sums), sums, f"{filters} filters")
+
+
 @pytest.mark.parametrize("channels", [1, 5, 16, 70, 256])
 def test_pixels_times_few_filters(channels: int, isa: str) -> None:
     """Fewer pixels than a tile and more, and as many filters as a vector has lanes and one more."""
