@@ -34,9 +34,10 @@ def test_the_drop_in_takes_part_only_where_it_is_named() -> None:
     assert "cvperf drop-in" in joining(replace(SHAPE, peers=("cvperf drop-in",)))
 
 
-def test_ourselves_on_one_thread_take_part_only_where_asked_for() -> None:
-    assert "one-thread" not in joining(SHAPE)
-    assert "one-thread" in joining(SHAPE, ["one-thread"])
+@pytest.mark.parametrize("name", ["one-thread", "sweep"])
+def test_other_forms_of_ourselves_take_part_only_where_asked_for(name: str) -> None:
+    assert name not in joining(SHAPE)
+    assert name in joining(SHAPE, [name])
 
 
 def test_on_a_gpu_each_of_our_backends_is_a_contender(monkeypatch: pytest.MonkeyPatch) -> None:

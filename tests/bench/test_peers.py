@@ -191,6 +191,7 @@ def test_names_are_unique_and_those_that_the_issue_lists() -> None:
     assert set(names) == {
         *("cvperf drop-in", "torch", "torch.compile", "torchvision", "torchao", "onnxruntime"),
         *("openvino", "opencv", "tensorflow", "cudnn", "cublaslt", "tensorrt", "one-thread"),
+        "sweep",
     }
 
 

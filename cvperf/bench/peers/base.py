@@ -79,6 +79,11 @@ class Peer:
         return maker(problem)
 
 
+def only_by_name(shape: Shape) -> bool:
+    """For ``unasked``: takes part only where ``--peers`` names it, as it is no other library."""
+    return False
+
+
 def all_peers() -> tuple[Peer, ...]:
     """Every adapter in this folder, by name."""
     import cvperf.bench.peers as folder

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from cvperf.bench.contender import Contender
-from cvperf.bench.peers.base import Maker, Peer
+from cvperf.bench.peers.base import Maker, Peer, only_by_name
 from cvperf.bench.peers.ours import OURS
-from cvperf.bench.problems.base import Shape
 
 
 def _alone(maker: Maker) -> Maker:
@@ -36,14 +35,9 @@ def _alone(maker: Maker) -> Maker:
     return make
 
 
-def _never(shape: Shape) -> bool:
-    """It takes part only where ``--peers`` names it: it is no other library to be faster than."""
-    return False
-
-
 PEER = Peer(
     "one-thread",
     OURS.packages,
     {op: _alone(maker) for op, maker in OURS.makers.items()},
-    unasked=_never,
+    unasked=only_by_name,
 )
