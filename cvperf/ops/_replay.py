@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cvperf import _C
+from cvperf.backends.cpu.memory import RECYCLED_FROM
 from cvperf.backends.registry import preferred
 from cvperf.ops._direct import ordinary
 
@@ -50,6 +51,8 @@ def remember(
         call: the arguments of the op.
         output: what the call gave.
     """
-    if replays is not None and output.is_cpu and ordinary(*arguments):
+    if replays is None or not output.is_cpu or output.nbytes >= RECYCLED_FROM:
+        return  # a large output has memory of its own kind, and the checks are little beside it
+    if ordinary(*arguments):
         native, read, _ = plan(*call)
         replays.remember(arguments, native, read, output)

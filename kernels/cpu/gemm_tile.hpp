@@ -132,10 +132,7 @@ CVPERF_INLINE void multiply_tile(const TileArgs<A>& t, std::int64_t row) {
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
-      for (int v = 0; v < Vectors; ++v) {
-        sum[r][v] = low > sum[r][v] ? low : sum[r][v];
-        sum[r][v] = sum[r][v] > high ? high : sum[r][v];
-      }
+      for (int v = 0; v < Vectors; ++v) sum[r][v] = min(high, max(low, sum[r][v]));
   }
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cvperf import _C
 from cvperf.backends.cpu.dtypes import DTYPES
+from cvperf.backends.cpu.memory import empty
 from cvperf.backends.cpu.run import run
 from cvperf.backends.registry import FLOATING, convolution_format, layout_of, register
 from cvperf.errors import ArgumentError, describe
@@ -34,7 +35,7 @@ def conv2d(
         *(groups, activation, residual, packed, algorithm),
     )
     format = convolution_format(image, weight)
-    return run(call, read, torch.empty(shape, dtype=image.dtype, memory_format=format))
+    return run(call, read, empty(shape, image.dtype, format))
 
 
 def plan(
@@ -171,7 +172,7 @@ def conv2d_input_grad(
     weight, weight_channels_last = _dense_weight(weight)
     window = window_of(weight.shape, stride, padding, dilation)
     _check_convolution_grad(grad, input_size, weight.shape, window, groups)
-    image_grad = torch.empty(tuple(input_size), dtype=grad.dtype, memory_format=format)
+    image_grad = empty(tuple(input_size), grad.dtype, format)
     _C.conv2d_input_grad(
         grad.data_ptr(),
         weight.data_ptr(),

@@ -11,6 +11,7 @@ from torch import Tensor
 from cvperf import _C
 from cvperf.backends.cpu.conv2d import convolution_shape, window_of
 from cvperf.backends.cpu.dtypes import DTYPES
+from cvperf.backends.cpu.memory import empty
 from cvperf.backends.cpu.run import run
 from cvperf.backends.registry import register
 
@@ -37,8 +38,7 @@ def pack_conv2d_int8(weight: Tensor, groups: int) -> Tensor:
 @register("conv2d_int8", "cpu", "cpu", (torch.int8, torch.uint8))
 def conv2d_int8(image: Tensor, *arguments: Any) -> Tensor:
     call, read, shape = plan(image, *arguments)
-    output = torch.empty(shape, dtype=arguments[-1], memory_format=torch.channels_last)
-    return run(call, read, output)
+    return run(call, read, empty(shape, arguments[-1], torch.channels_last))
 
 
 def plan(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cvperf import _C
 from cvperf.backends.cpu.dtypes import DTYPES
+from cvperf.backends.cpu.memory import empty
 from cvperf.backends.cpu.run import run
 from cvperf.backends.registry import register
 
@@ -40,7 +41,7 @@ def int8_gemm(
     out_dtype: torch.dtype,
 ) -> Tensor:
     call, read, shape = plan(a, b_packed, n, scale_a, scale_b, zero_a, bias, activation, out_dtype)
-    return run(call, read, torch.empty(shape, dtype=out_dtype))
+    return run(call, read, empty(shape, out_dtype, torch.contiguous_format))
 
 
 def plan(
