@@ -8,10 +8,6 @@
 namespace cvperf {
 namespace CVPERF_ISA {
 
-// From this size of input and output together on, the output goes past the caches: three quarters of an L3 of 32 MB,
-// so that little of it would still be there when the next layer reads it.
-constexpr std::int64_t kPastCachesBytes = 24 << 20;
-
 struct BlockEnd {
   explicit BlockEnd(Activation a) : activation(a) {
     clamps = a == Activation::none || a == Activation::relu || a == Activation::relu6;

@@ -52,6 +52,7 @@ struct ChannelsLast {
   const A* zeros;
   const A* packed;  // [group][panel][K][columns]
   const C* bias;    // [groups * filters], padded; null for none
+  bool past_caches;
 
   struct Scratch {
     const A** rows;       // [segments][block]
@@ -162,13 +163,22 @@ struct ChannelsLast {
       t.init = step ? s.sums : nullptr;
       t.c = last && direct ? static_cast<C*>(p.out) + s.where[0] + first_filter : s.sums;
       t.c_pitch = last && direct ? p.out_column : kTileColumns<C>;
+      t.past_caches = last && direct && past_caches;
       multiply(count, vectors, t);
     }
     if (direct) return;
     for (std::int64_t r = 0; r < count; ++r) {
       const std::int64_t at = s.where[r] + first_filter;
-      finish_run(static_cast<T*>(p.out) + at, s.sums + r * kTileColumns<C>, columns, panel_bias, 1,
-                 p.residual ? static_cast<const T*>(p.residual) + at : nullptr, p.activation);
+      T* const out = static_cast<T*>(p.out) + at;
+      const C* const sums = s.sums + r * kTileColumns<C>;
+      const T* const residual = p.residual ? static_cast<const T*>(p.residual) + at : nullptr;
+      if constexpr (sizeof(T) == sizeof(float)) {
+        if (past_caches) {
+          finish_run<T, true>(out, sums, columns, panel_bias, 1, residual, p.activation);
+          continue;
+        }
+      }
+      finish_run(out, sums, columns, panel_bias, 1, residual, p.activation);
     }
   }
 };
@@ -180,9 +190,19 @@ void run_blocks(const ConvProblem& p) {
   using C = SumOf<A>;
   const std::int64_t pixels = p.batch * p.out_height * p.out_width;
   if (pixels == 0 || p.filters == 0) return;
-  Job job{
-      p,      Segments(p, Job::kTerms), FilterPanels<C>(p.filters), pixels, 0, nullptr, static_cast<const A*>(p.packed),
-      nullptr};
+  Job job{p,
+          Segments(p, Job::kTerms),
+          FilterPanels<C>(p.filters),
+          pixels,
+          0,
+          nullptr,
+          static_cast<const A*>(p.packed),
+          nullptr,
+          false};
+  const std::int64_t numbers = p.batch * (p.in_height * p.in_row + p.out_height * p.out_row);
+  job.past_caches = sizeof(T) == sizeof(float) && numbers * 4 >= kPastCachesBytes && vector_aligned(p.out) &&
+                    p.filters % kLanes<float> == 0 && p.out_column % kLanes<float> == 0 &&
+                    p.out_row % kLanes<float> == 0 && p.out_batch % kLanes<float> == 0;
   const std::int64_t depth = job.segments.depth();
 
   // Tasks are (block of pixels) x (range of panels) x group; enough of them for every thread, where possible.
@@ -235,6 +255,7 @@ void run_blocks(const ConvProblem& p) {
     job.prepare(s, first, count, group);
     for (std::int64_t panel = panels * split / splits; panel < panels * (split + 1) / splits; ++panel)
       job.run_panel(s, count, group, panel);
+    if (job.past_caches) settle_streams();
   }
 }
 

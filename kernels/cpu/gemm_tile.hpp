@@ -6,6 +6,7 @@
 // allow (Goto and van de Geijn 2008): it needs at least 8 accumulators in flight to hide the latency of FMA.
 #pragma once
 #include "simd.hpp"
+#include "streaming.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
@@ -74,6 +75,7 @@ struct TileArgs {
   const C* column_bias;  // [vectors * lanes] or null
   bool clamp;            // results are kept within [low, high]; NaN stays NaN
   C low, high;
+  bool past_caches;  // float32 only: c, and its rows, are aligned
 };
 
 template <class A, int Rows, int Vectors>
@@ -133,6 +135,15 @@ CVPERF_INLINE void multiply_tile(const TileArgs<A>& t, std::int64_t row) {
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v) sum[r][v] = min(high, max(low, sum[r][v]));
+  }
+  if constexpr (sizeof(C) == sizeof(float)) {
+    if (t.past_caches) {
+#pragma GCC unroll 8
+      for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < Vectors; ++v) store_past_caches(t.c + (row + r) * t.c_pitch + v * lanes, sum[r][v]);
+      return;
+    }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
