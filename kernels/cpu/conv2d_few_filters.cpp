@@ -1,12 +1,12 @@
-// 1x1 convolution of float32 channels-last images to no more filters than a vector has lanes: the last layer of a
-// segmentation, a score map, a bottleneck. Pixels are then one long matrix, rows at a fixed distance, so a tile needs
-// no pointers, no partial sums in memory and no packed panel. Two forms:
+// 1x1 convolution of float32 channels-last images to no more filters than a vector (AVX-512: two) has lanes: the last
+// layer of a segmentation, a score map, a bottleneck. Pixels are then one long matrix, rows at a fixed distance, so a
+// tile needs no pointers, no partial sums in memory and no packed panel. Two forms:
 //
 // Dots, for the fewest filters, where the general tile would fill most lanes with zeros. Vectors run along channels; a
 // tile is lanes / filters pixels by all filters, so that its accumulators are as many as a vector has lanes, and
 // transposing their square adds them up to one vector that holds the outputs in the order of memory.
-// Tile: vectors run along filters, twelve pixels are broadcast. Where a row of outputs is shorter than a vector, what
-// is written past it belongs to the next pixel, which puts its own numbers there.
+// Tile: one or two vectors run along filters, twelve pixels are broadcast. Where a row of outputs is shorter than a
+// vector, what is written past it belongs to the next pixel, which puts its own numbers there.
 //
 // On a Zen 4 the tile reaches 65 to 87 % of the multiply-add peak (32 to 16 filters, 16 to 16), dots 46 to 67 % of what
 // their bytes or products allow while the image is in L3, and a quarter to a third where it comes from memory.
@@ -19,14 +19,15 @@ namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
 
-constexpr int kMostDots = 8;  // filters
-constexpr int kPixels = 12;   // of a tile
+constexpr int kMostDots = 8;                              // filters
+constexpr int kPixels = 12;                               // of a tile
+constexpr int kMostVectors = kVectorBytes == 64 ? 2 : 1;  // 24 accumulators of 32 registers; 12 of 16
 constexpr std::int64_t kTaskBytes = 128 * 1024;
 
 struct Job {
   const ConvProblem& p;
-  const float* weight;  // dots: [vectors of channels][filters][lanes]; tile: [channels][lanes]; padded with zeros
-  const float* bias;    // dots: [lanes], repeated for each pixel; tile: [lanes]
+  const float* weight;  // dots: [vectors of channels][filters][lanes]; tile: [channels][vectors of filters]; padded
+  const float* bias;    // dots: [lanes], repeated for each pixel; tile: [vectors of filters]
 };
 
 // `count` consecutive outputs from sums that have their bias.
@@ -67,40 +68,46 @@ void run_dots(const Job& job, std::int64_t first, std::int64_t last) {
   }
 }
 
+template <int Vectors>
 void run_tile(const Job& job, std::int64_t first, std::int64_t last) {
-  constexpr int lanes = kLanes<float>;
+  constexpr int lanes = kLanes<float>, width = Vectors * lanes;
   const ConvProblem& p = job.p;
   const std::int64_t channels = p.channels, filters = p.filters;
-  const Vec<float> bias = load(job.bias);
   for (std::int64_t i = first; i < last; i += kPixels) {
     const std::int64_t pixel = i + kPixels <= last ? i : last - kPixels;
     const float* from[kPixels / 3];
-    Vec<float> sum[kPixels];
+    Vec<float> sum[kPixels][Vectors];
 #pragma GCC unroll 12
-    for (int j = 0; j < kPixels; ++j) sum[j] = bias;
+    for (int j = 0; j < kPixels; ++j)
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) sum[j][v] = load(job.bias + v * lanes);
 #pragma GCC unroll 4
     for (int j = 0; j < kPixels / 3; ++j) from[j] = static_cast<const float*>(p.in) + (pixel + 3 * j) * channels;
     for (std::int64_t c = 0; c < channels; ++c) {
-      const Vec<float> w = load(job.weight + c * lanes);
+      Vec<float> w[Vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) w[v] = load(job.weight + c * width + v * lanes);
 #pragma GCC unroll 4
       for (int j = 0; j < kPixels / 3; ++j) {
 #pragma GCC unroll 3
-        for (int k = 0; k < 3; ++k) sum[3 * j + k] += broadcast(from[j][k * channels]) * w;
+        for (int k = 0; k < 3; ++k) {
+          const Vec<float> x = broadcast(from[j][k * channels]);
+#pragma GCC unroll 2
+          for (int v = 0; v < Vectors; ++v) sum[3 * j + k][v] += x * w[v];
+        }
         ++from[j];
       }
     }
-    float* out = static_cast<float*>(p.out) + pixel * filters;
-    const bool simple = !p.residual && p.activation == Activation::none;
-    if (simple && (pixel + kPixels - 1) * filters + lanes <= last * filters) {
-#pragma GCC unroll 12
-      for (int j = 0; j < kPixels; ++j) store(out + j * filters, sum[j]);
-      continue;
-    }
     // The rows, without what is between them, and room for the last one's rest.
-    float kept[kPixels * lanes];
+    float kept[kPixels * width];
+    const bool simple = !p.residual && p.activation == Activation::none;
+    const bool direct = simple && (pixel + kPixels - 1) * filters + width <= last * filters;
+    float* const to = direct ? static_cast<float*>(p.out) + pixel * filters : kept;
 #pragma GCC unroll 12
-    for (int j = 0; j < kPixels; ++j) store(kept + j * filters, sum[j]);
-    finish(p, pixel * filters, kept, kPixels * filters);
+    for (int j = 0; j < kPixels; ++j)
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) store(to + j * filters + v * lanes, sum[j][v]);
+    if (!direct) finish(p, pixel * filters, kept, kPixels * filters);
   }
 }
 
@@ -118,17 +125,20 @@ RunTask pick_dots(std::int64_t filters) {
 // Dots, if they are fewer operations: a square's transpose and sum are about 5 operations a lane.
 RunTask pick(const ConvProblem& p, bool* dots) {
   constexpr std::int64_t lanes = kLanes<float>;
+  *dots = false;
+  if (p.filters > lanes) return run_tile<kMostVectors>;
   const std::int64_t pixels = lanes / p.filters, vectors = (p.channels + lanes - 1) / lanes;
   const RunTask run = pick_dots<1>(p.filters);
   *dots = run && p.filters * pixels * vectors + 5 * lanes < pixels * (p.channels + 4);
-  return *dots ? run : run_tile;
+  return *dots ? run : run_tile<1>;
 }
 
-void pack(const ConvProblem& p, bool dots, float* weight, float* bias) {
+// `width`: of the bias, and of a tile's rows of weights.
+void pack(const ConvProblem& p, bool dots, std::int64_t width, float* weight, float* bias) {
   constexpr std::int64_t lanes = kLanes<float>;
   const float *from = static_cast<const float*>(p.weight), *given = static_cast<const float*>(p.bias);
   const std::int64_t channels = (p.channels + lanes - 1) / lanes * lanes, used = lanes / p.filters * p.filters;
-  for (std::int64_t i = 0; i < lanes; ++i)
+  for (std::int64_t i = 0; i < width; ++i)
     bias[i] = given && (dots ? i < used : i < p.filters) ? given[i % p.filters] : 0;
   if (dots) {
     for (std::int64_t c = 0; c < channels; ++c)
@@ -138,8 +148,8 @@ void pack(const ConvProblem& p, bool dots, float* weight, float* bias) {
     return;
   }
   for (std::int64_t c = 0; c < p.channels; ++c)
-    for (std::int64_t f = 0; f < lanes; ++f)
-      weight[c * lanes + f] = f < p.filters ? from[f * p.weight_filter + c * p.weight_channel] : 0.0f;
+    for (std::int64_t f = 0; f < width; ++f)
+      weight[c * width + f] = f < p.filters ? from[f * p.weight_filter + c * p.weight_channel] : 0.0f;
 }
 
 bool is_product_of_pixels(const ConvProblem& p) {
@@ -153,13 +163,15 @@ bool is_product_of_pixels(const ConvProblem& p) {
 bool run_few_filters(const ConvProblem& p) {
   constexpr std::int64_t lanes = kLanes<float>;
   const std::int64_t pixels = p.batch * p.out_height * p.out_width, least = lanes > kPixels ? lanes : kPixels;
-  if (p.dtype != DType::f32 || !p.channels_last || p.filters < 1 || p.filters > lanes || p.channels < 1) return false;
+  if (p.dtype != DType::f32 || !p.channels_last || p.filters < 1 || p.filters > kMostVectors * lanes || p.channels < 1)
+    return false;
   if (!is_product_of_pixels(p) || pixels < least) return false;
 
   bool dots = false;
   const RunTask run = pick(p, &dots);
-  Buffer<float> weight((p.channels + lanes) * lanes), bias(lanes);
-  pack(p, dots, weight.data(), bias.data());
+  const std::int64_t width = p.filters > lanes ? kMostVectors * lanes : lanes;
+  Buffer<float> weight((p.channels + lanes) * width), bias(width);
+  pack(p, dots, width, weight.data(), bias.data());
   const Job job{p, weight.data(), bias.data()};
   const std::int64_t threads = p.num_threads < 1 ? 1 : p.num_threads;
   std::int64_t tasks = pixels * p.channels * 4 / kTaskBytes;

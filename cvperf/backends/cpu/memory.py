@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cvperf import _C
 
-RECYCLED_FROM = 8 << 20  # bytes; the system allocator reuses smaller blocks by itself
+RECYCLED_FROM = 4 << 20  # bytes: two huge pages; the system allocator reuses smaller blocks by itself
 
 
 def limit_asked_for() -> int:
@@ -25,7 +25,7 @@ _C.keep_free(limit_asked_for())
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, format: torch.memory_format) -> Tensor:
-    """``torch.empty``, from 8 MB on in a block that an earlier output has left.
+    """``torch.empty``, from 4 MB on in a block that an earlier output has left.
 
     Up to CVPERF_CPU_CACHE_MB (128 if it is not set, 0 for none) of such blocks are kept.
     """
