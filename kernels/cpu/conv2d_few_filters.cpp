@@ -1,14 +1,14 @@
-// 1x1 convolution of float32 channels-last images to no more filters than a vector (AVX-512: two) has lanes: the last
-// layer of a segmentation, a score map, a bottleneck. Pixels are then one long matrix, rows at a fixed distance, so a
-// tile needs no pointers, no partial sums in memory and no packed panel. Two forms:
+// 1x1 convolution of float32 channels-last images to no more filters than two vectors (AVX-512: four) have lanes:
+// the last layer of a segmentation, a score map, a bottleneck. Pixels are then one long matrix, rows at a fixed
+// distance, so a tile needs no pointers, no partial sums in memory and no packed panel. Two forms:
 //
 // Dots, for the fewest filters, where the general tile would fill most lanes with zeros. Vectors run along channels; a
 // tile is lanes / filters pixels by all filters, so that its accumulators are as many as a vector has lanes, and
 // transposing their square adds them up to one vector that holds the outputs in the order of memory.
-// Tile: one or two vectors run along filters, twelve pixels are broadcast. Where a row of outputs is shorter than a
+// Tile: vectors run along filters, six to twelve pixels are broadcast. Where a row of outputs is shorter than a
 // vector, what is written past it belongs to the next pixel, which puts its own numbers there.
 //
-// On a Zen 4 the tile reaches 65 to 87 % of the multiply-add peak (32 to 16 filters, 16 to 16), dots 46 to 67 % of what
+// On a Zen 4 the tile reaches 65 to 87 % of the multiply-add peak (32 to 16 filters, 16 to 16, 64 to 64), dots 46 to 67 % of what
 // their bytes or products allow while the image is in L3, and a quarter to a third where it comes from memory.
 #include "buffer.hpp"
 #include "conv2d_epilogue.hpp"
@@ -19,21 +19,30 @@ namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
 
-constexpr int kMostDots = 8;                              // filters
-constexpr int kPixels = 12;                               // of a tile
-constexpr int kMostVectors = kVectorBytes == 64 ? 2 : 1;  // 24 accumulators of 32 registers; 12 of 16
+constexpr int kMostDots = 8;  // filters
+constexpr int kMostPixels = 12;
+constexpr int kMostVectors = kVectorBytes == 64 ? 4 : 2;
+constexpr int kAccumulators = kVectorBytes == 64 ? 24 : 12;  // of 32 registers, or of 16
+constexpr std::int64_t kPixelsToPack = 1024;  // of several vectors: fewer take no longer than packing them for the tile
 constexpr std::int64_t kTaskBytes = 128 * 1024;
 
 struct Job {
   const ConvProblem& p;
   const float* weight;  // dots: [vectors of channels][filters][lanes]; tile: [channels][vectors of filters]; padded
+  bool past_caches;     // outputs are stored so; filters are whole vectors
   const float* bias;    // dots: [lanes], repeated for each pixel; tile: [vectors of filters]
 };
 
 // `count` consecutive outputs from sums that have their bias.
-__attribute__((noinline)) void finish(const ConvProblem& p, std::int64_t at, const float* sums, std::int64_t count) {
-  finish_run(static_cast<float*>(p.out) + at, sums, count, static_cast<const float*>(nullptr), 0,
-             p.residual ? static_cast<const float*>(p.residual) + at : nullptr, p.activation);
+__attribute__((noinline)) void finish(const Job& job, std::int64_t at, const float* sums, std::int64_t count) {
+  const ConvProblem& p = job.p;
+  float* const out = static_cast<float*>(p.out) + at;
+  const float *const residual = p.residual ? static_cast<const float*>(p.residual) + at : nullptr, *const bias =
+                                                                                                       nullptr;
+  if (job.past_caches)
+    finish_run<float, true>(out, sums, count, bias, 0, residual, p.activation);
+  else
+    finish_run(out, sums, count, bias, 0, residual, p.activation);
 }
 
 template <int Filters>
@@ -64,50 +73,53 @@ void run_dots(const Job& job, std::int64_t first, std::int64_t last) {
     for (int j = 0; j < lanes; ++j) total += sum[j];
     float kept[lanes];
     store(kept, total);
-    finish(p, pixel * Filters, kept, pixels * Filters);
+    finish(job, pixel * Filters, kept, pixels * Filters);
   }
 }
 
 template <int Vectors>
 void run_tile(const Job& job, std::int64_t first, std::int64_t last) {
   constexpr int lanes = kLanes<float>, width = Vectors * lanes;
+  constexpr int kPixels = kAccumulators / Vectors < kMostPixels ? kAccumulators / Vectors : kMostPixels;
+  constexpr int kTogether = kPixels % 3 == 0 ? 3 : 2;  // pixels from one pointer, which x86 addresses reach
   const ConvProblem& p = job.p;
   const std::int64_t channels = p.channels, filters = p.filters;
   for (std::int64_t i = first; i < last; i += kPixels) {
     const std::int64_t pixel = i + kPixels <= last ? i : last - kPixels;
-    const float* from[kPixels / 3];
+    const float* from[kPixels / kTogether];
     Vec<float> sum[kPixels][Vectors];
 #pragma GCC unroll 12
     for (int j = 0; j < kPixels; ++j)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) sum[j][v] = load(job.bias + v * lanes);
 #pragma GCC unroll 4
-    for (int j = 0; j < kPixels / 3; ++j) from[j] = static_cast<const float*>(p.in) + (pixel + 3 * j) * channels;
+    for (int j = 0; j < kPixels / kTogether; ++j)
+      from[j] = static_cast<const float*>(p.in) + (pixel + kTogether * j) * channels;
     for (std::int64_t c = 0; c < channels; ++c) {
       Vec<float> w[Vectors];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) w[v] = load(job.weight + c * width + v * lanes);
 #pragma GCC unroll 4
-      for (int j = 0; j < kPixels / 3; ++j) {
+      for (int j = 0; j < kPixels / kTogether; ++j) {
 #pragma GCC unroll 3
-        for (int k = 0; k < 3; ++k) {
+        for (int k = 0; k < kTogether; ++k) {
           const Vec<float> x = broadcast(from[j][k * channels]);
-#pragma GCC unroll 2
-          for (int v = 0; v < Vectors; ++v) sum[3 * j + k][v] += x * w[v];
+#pragma GCC unroll 4
+          for (int v = 0; v < Vectors; ++v) sum[kTogether * j + k][v] += x * w[v];
         }
         ++from[j];
       }
     }
     // The rows, without what is between them, and room for the last one's rest.
     float kept[kPixels * width];
-    const bool simple = !p.residual && p.activation == Activation::none;
+    const bool simple = !p.residual && p.activation == Activation::none && !job.past_caches;
     const bool direct = simple && (pixel + kPixels - 1) * filters + width <= last * filters;
     float* const to = direct ? static_cast<float*>(p.out) + pixel * filters : kept;
 #pragma GCC unroll 12
     for (int j = 0; j < kPixels; ++j)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) store(to + j * filters + v * lanes, sum[j][v]);
-    if (!direct) finish(p, pixel * filters, kept, kPixels * filters);
+    if (!direct) finish(job, pixel * filters, kept, kPixels * filters);
   }
 }
 
@@ -122,11 +134,19 @@ RunTask pick_dots(std::int64_t filters) {
   }
 }
 
+template <int Vectors>
+RunTask pick_tile(std::int64_t vectors) {
+  if constexpr (Vectors == kMostVectors)
+    return run_tile<Vectors>;
+  else
+    return vectors == Vectors ? run_tile<Vectors> : pick_tile<Vectors + 1>(vectors);
+}
+
 // Dots, if they are fewer operations: a square's transpose and sum are about 5 operations a lane.
 RunTask pick(const ConvProblem& p, bool* dots) {
   constexpr std::int64_t lanes = kLanes<float>;
   *dots = false;
-  if (p.filters > lanes) return run_tile<kMostVectors>;
+  if (p.filters > lanes) return pick_tile<2>((p.filters + lanes - 1) / lanes);
   const std::int64_t pixels = lanes / p.filters, vectors = (p.channels + lanes - 1) / lanes;
   const RunTask run = pick_dots<1>(p.filters);
   *dots = run && p.filters * pixels * vectors + 5 * lanes < pixels * (p.channels + 4);
@@ -162,23 +182,29 @@ bool is_product_of_pixels(const ConvProblem& p) {
 // False if the problem is not such a layer.
 bool run_few_filters(const ConvProblem& p) {
   constexpr std::int64_t lanes = kLanes<float>;
-  const std::int64_t pixels = p.batch * p.out_height * p.out_width, least = lanes > kPixels ? lanes : kPixels;
+  const std::int64_t pixels = p.batch * p.out_height * p.out_width, least = lanes > kMostPixels ? lanes : kMostPixels;
   if (p.dtype != DType::f32 || !p.channels_last || p.filters < 1 || p.filters > kMostVectors * lanes || p.channels < 1)
     return false;
   if (!is_product_of_pixels(p) || pixels < least) return false;
+  if (p.filters > lanes && pixels < kPixelsToPack) return false;
 
   bool dots = false;
   const RunTask run = pick(p, &dots);
-  const std::int64_t width = p.filters > lanes ? kMostVectors * lanes : lanes;
+  const std::int64_t width = (p.filters + lanes - 1) / lanes * lanes;
   Buffer<float> weight((p.channels + lanes) * width), bias(width);
   pack(p, dots, width, weight.data(), bias.data());
-  const Job job{p, weight.data(), bias.data()};
+  const std::int64_t bytes = 4 * pixels * (p.channels + p.filters);
+  const bool past_caches = bytes >= kPastCachesBytes && p.filters % lanes == 0 && vector_aligned(p.out);
+  const Job job{p, weight.data(), past_caches, bias.data()};
   const std::int64_t threads = p.num_threads < 1 ? 1 : p.num_threads;
   std::int64_t tasks = pixels * p.channels * 4 / kTaskBytes;
   if (tasks < threads) tasks = threads;
   if (tasks > pixels / least) tasks = pixels / least;  // a task has at least a tile
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && tasks > 1)
-  for (std::int64_t i = 0; i < tasks; ++i) run(job, pixels * i / tasks, pixels * (i + 1) / tasks);
+  for (std::int64_t i = 0; i < tasks; ++i) {
+    run(job, pixels * i / tasks, pixels * (i + 1) / tasks);
+    if (past_caches) settle_streams();
+  }
   return true;
 }
 
