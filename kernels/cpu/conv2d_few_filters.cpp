@@ -8,8 +8,9 @@
 // Tile: vectors run along filters, six to twelve pixels are broadcast. Where a row of outputs is shorter than a
 // vector, what is written past it belongs to the next pixel, which puts its own numbers there.
 //
-// On a Zen 4 the tile reaches 65 to 87 % of the multiply-add peak (32 to 16 filters, 16 to 16, 64 to 64), dots 46 to 67 % of what
-// their bytes or products allow while the image is in L3, and a quarter to a third where it comes from memory.
+// On a Zen 4 the tile reaches 65 to 87 % of the multiply-add peak (32 to 16 filters, 16 to 16, 64 to 64), dots 46 to 67
+// % of what their bytes or products allow while the image is in L3, and a quarter to a third where it comes from
+// memory.
 #include "buffer.hpp"
 #include "conv2d_epilogue.hpp"
 #include "conv2d_problem.hpp"

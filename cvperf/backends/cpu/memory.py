@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cvperf import _C
 
-RECYCLED_FROM = 4 << 20  # bytes: two huge pages; the system allocator reuses smaller blocks by itself
+RECYCLED_FROM = 4 << 20  # bytes, two huge pages; torch reuses smaller blocks well by itself
 
 
 def limit_asked_for() -> int:
