@@ -1,12 +1,14 @@
 // 3x3 convolution of stride 1, channels-last, by Winograd's F(2x2, 3x3) or F(4x4, 3x3): 2.25 or 4 times fewer
 // multiplications than the direct sum, for three passes over memory that it does not need.
 //
-// Tiles of M x M outputs are taken in chunks whose transformed image V[point][tile][channel] and products
-// M[point][tile][filter] stay in the last cache. A chunk passes three stages, each split over all threads:
-// the image tiles are transformed (vectors of channels); for each of the (M + 2)^2 points, V times the transformed
-// filters U[point] is an ordinary matrix product, done by the register tile of the direct convolution (gemm_tile.hpp);
-// the products are transformed back (vectors of filters) and finished with bias, residual and activation.
-// So U, which for 512 channels and filters is 38 MB, is read once a chunk and not once a thread.
+// Tiles of M x M outputs are taken in chunks of a transformed image V[point][tile][channel] and products
+// M[point][tile][filter]. A chunk passes three stages: the image tiles are transformed (vectors of channels); for each
+// of the (M + 2)^2 points, V times the transformed filters U[point] is an ordinary matrix product, done by the register
+// tile of the direct convolution (gemm_tile.hpp); the products are transformed back (vectors of filters) and finished
+// with bias, residual and activation.
+// Who takes a chunk is decided by U. While it is small a thread takes chunks of its own, about as large as its L2: no
+// thread waits for another or reads what another wrote, which takes three times as long where the two share no cache.
+// A large U (38 MB for 512 channels and filters) is read once a chunk: large chunks, each stage split over all threads.
 // float16 and bfloat16 are widened as they are read and rounded once as they are written: everything between is
 // float32. Every output is summed in one fixed order, so neither chunks nor threads change a bit. Source: Lavin and
 // Gray, CVPR 2016 (see conv2d_winograd.hpp for the points).
@@ -25,8 +27,11 @@ namespace CVPERF_ISA {
 namespace {
 
 constexpr int kL = kLanes<float>;
-constexpr std::int64_t kChunkBytes = 6 << 20;       // of V and M together
-constexpr std::int64_t kRowBlockBytes = 192 << 10;  // of V that a task of the product reads: stays in L2
+constexpr std::int64_t kPrivateFilterBytes = 4 << 20;       // of U, up to which every thread reads it for itself
+constexpr std::int64_t kPrivateChunkBytes = 1 << 20;        // of V and M together
+constexpr std::int64_t kLeastPrivateTiles = 6 * kTileRows;  // fewer, and reading U costs more than the product
+constexpr std::int64_t kSharedChunkBytes = 6 << 20;         // of V and M together
+constexpr std::int64_t kRowBlockBytes = 192 << 10;          // of V that a task of a shared product reads: stays in L2
 
 std::int64_t round_up(std::int64_t x) { return (x + kL - 1) / kL * kL; }
 
@@ -45,6 +50,7 @@ struct Job {
   FilterPanels<float> panels;
 
   std::int64_t tiles() const { return p.batch * tile_rows * tile_columns; }
+  std::int64_t filter_bytes() const { return 4 * kPoints * panels.columns() * p.channels; }
 
   // Stage 1: tile `tile` of the layer becomes row `row` of every V[point].
   void transform_image(std::int64_t group, std::int64_t tile, std::int64_t row) const {
@@ -152,43 +158,49 @@ struct Job {
   }
 };
 
+// A chunk passes its three stages in one thread, in memory of that thread.
 template <class T, int M>
-void run(const ConvProblem& p) {
-  Job<T, M> job{p, static_cast<const float*>(p.packed), nullptr, nullptr, nullptr, nullptr, 0, 0, 0, 0,
-                0, FilterPanels<float>(p.filters)};
-  job.tile_rows = (p.out_height + M - 1) / M;
-  job.tile_columns = (p.out_width + M - 1) / M;
-  const std::int64_t tiles = job.tiles(), threads = p.num_threads < 1 ? 1 : p.num_threads;
-  if (tiles == 0 || p.filters == 0) return;
-  job.product_pitch = round_up(p.filters);
-  const std::int64_t fitting = kChunkBytes / 4 / job.kPoints / (p.channels + job.product_pitch);
-  const std::int64_t least = 4 * kTileRows * threads;
-  const std::int64_t wanted = fitting < least ? least : fitting;
-  const std::int64_t chunks = (tiles + wanted - 1) / wanted, chunk = (tiles + chunks - 1) / chunks;
-  // A step that is a multiple of the page size would put all points of a tile into the same set of a cache.
-  job.image_step = round_up(chunk * p.channels) + kL;
-  job.product_step = chunk * job.product_pitch + kL;
+void run_private(const Job<T, M>& whole, std::int64_t chunk, std::int64_t threads) {
+  const std::int64_t tiles = whole.tiles(), chunks = (tiles + chunk - 1) / chunk;
+  const std::int64_t image_size = whole.kPoints * whole.image_step, product_size = whole.kPoints * whole.product_step;
+  Buffer<float> scratch(threads * (image_size + product_size));
+  Buffer<const float*> rows(threads * chunk);
+  prefer_huge_pages(scratch.data(), sizeof(float) * threads * (image_size + product_size));
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+    const int thread = thread_index();
+    Job<T, M> job = whole;
+    job.image = scratch.data() + thread * (image_size + product_size);
+    job.product = job.image + image_size;
+#pragma omp for schedule(dynamic, 1)
+    for (std::int64_t task = 0; task < whole.p.groups * chunks; ++task) {
+      const std::int64_t group = task / chunks, i = task % chunks;
+      const std::int64_t first = tiles * i / chunks, count = tiles * (i + 1) / chunks - first;
+      for (std::int64_t t = 0; t < count; ++t) job.transform_image(group, first + t, t);
+      for (int point = 0; point < job.kPoints; ++point)
+        job.multiply_point(group, point, 0, count, rows.data() + thread * chunk);
+      for (std::int64_t t = 0; t < count; ++t) job.transform_product(group, first + t, t);
+    }
+  }
+}
 
+// Each stage of a chunk is shared by all threads.
+template <class T, int M>
+void run_shared(Job<T, M>& job, std::int64_t chunk, std::int64_t threads) {
+  const std::int64_t tiles = job.tiles();
   Buffer<float> image(job.kPoints * job.image_step), product(job.kPoints * job.product_step);
   prefer_huge_pages(image.data(), sizeof(float) * job.kPoints * job.image_step);
   prefer_huge_pages(product.data(), sizeof(float) * job.kPoints * job.product_step);
-  Buffer<T> zeros(round_up(p.channels));
-  Buffer<float> bias(p.groups * p.filters + kL);
-  for (std::int64_t i = 0; i < round_up(p.channels); ++i) zeros[i] = T{};
-  for (std::int64_t i = 0; p.bias && i < p.groups * p.filters + kL; ++i)
-    bias[i] = i < p.groups * p.filters ? to_compute(static_cast<const T*>(p.bias)[i]) : 0;
-  job.bias = p.bias ? bias.data() : nullptr;
-  job.zeros = zeros.data();
   job.image = image.data();
   job.product = product.data();
 
-  std::int64_t block = kRowBlockBytes / 4 / (p.channels + 1) / kTileRows * kTileRows;
+  std::int64_t block = kRowBlockBytes / 4 / (job.p.channels + 1) / kTileRows * kTileRows;
   if (block < 2 * kTileRows) block = 2 * kTileRows;
   Buffer<const float*> rows(threads * chunk);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     const int thread = thread_index();
-    for (std::int64_t group = 0; group < p.groups; ++group)
+    for (std::int64_t group = 0; group < job.p.groups; ++group)
       for (std::int64_t first = 0; first < tiles; first += chunk) {
         const std::int64_t count = tiles - first < chunk ? tiles - first : chunk;
 #pragma omp for schedule(static)
@@ -204,6 +216,37 @@ void run(const ConvProblem& p) {
         for (std::int64_t i = 0; i < count; ++i) job.transform_product(group, first + i, i);
       }
   }
+}
+
+template <class T, int M>
+void run(const ConvProblem& p) {
+  Job<T, M> job{p, static_cast<const float*>(p.packed), nullptr, nullptr, nullptr, nullptr, 0, 0, 0, 0,
+                0, FilterPanels<float>(p.filters)};
+  job.tile_rows = (p.out_height + M - 1) / M;
+  job.tile_columns = (p.out_width + M - 1) / M;
+  const std::int64_t tiles = job.tiles(), threads = p.num_threads < 1 ? 1 : p.num_threads;
+  if (tiles == 0 || p.filters == 0) return;
+  job.product_pitch = round_up(p.filters);
+  Buffer<T> zeros(round_up(p.channels));
+  Buffer<float> bias(p.groups * p.filters + kL);
+  for (std::int64_t i = 0; i < round_up(p.channels); ++i) zeros[i] = T{};
+  for (std::int64_t i = 0; p.bias && i < p.groups * p.filters + kL; ++i)
+    bias[i] = i < p.groups * p.filters ? to_compute(static_cast<const T*>(p.bias)[i]) : 0;
+  job.bias = p.bias ? bias.data() : nullptr;
+  job.zeros = zeros.data();
+
+  const std::int64_t tile_bytes = 4 * job.kPoints * (p.channels + job.product_pitch);
+  const bool own = job.filter_bytes() <= kPrivateFilterBytes && tiles >= kLeastPrivateTiles * threads;
+  std::int64_t wanted = (own ? kPrivateChunkBytes : kSharedChunkBytes) / tile_bytes;
+  const std::int64_t least = own ? kLeastPrivateTiles : 4 * kTileRows * threads;
+  if (wanted < least) wanted = least;
+  std::int64_t chunks = (tiles + wanted - 1) / wanted;
+  if (own) chunks = (chunks + threads - 1) / threads * threads;
+  const std::int64_t chunk = (tiles + chunks - 1) / chunks;
+  // A step that is a multiple of the page size would put all points of a tile into the same set of a cache.
+  job.image_step = round_up(chunk * p.channels) + kL;
+  job.product_step = chunk * job.product_pitch + kL;
+  own ? run_private(job, chunk, threads) : run_shared(job, chunk, threads);
 }
 
 // The filters of a panel in the order of the direct sum, [tap][channel][columns], at every point of the transform.
