@@ -13,6 +13,7 @@
 #include "buffer.hpp"
 #include "conv2d_epilogue.hpp"
 #include "conv2d_pack.hpp"
+#include "conv2d_past_caches.hpp"
 #include "conv2d_problem.hpp"
 #include "gemm_tile.hpp"
 #include "thread_index.hpp"
@@ -199,10 +200,7 @@ void run_blocks(const ConvProblem& p) {
           static_cast<const A*>(p.packed),
           nullptr,
           false};
-  const std::int64_t numbers = p.batch * (p.in_height * p.in_row + p.out_height * p.out_row);
-  job.past_caches = sizeof(T) == sizeof(float) && numbers * 4 >= kPastCachesBytes && vector_aligned(p.out) &&
-                    p.filters % kLanes<float> == 0 && p.out_column % kLanes<float> == 0 &&
-                    p.out_row % kLanes<float> == 0 && p.out_batch % kLanes<float> == 0;
+  job.past_caches = exceeds_caches(p) && writes_aligned_vectors(p, p.filters);
   const std::int64_t depth = job.segments.depth();
 
   // Tasks are (block of pixels) x (range of panels) x group; enough of them for every thread, where possible.

@@ -13,6 +13,7 @@
 // memory.
 #include "buffer.hpp"
 #include "conv2d_epilogue.hpp"
+#include "conv2d_past_caches.hpp"
 #include "conv2d_problem.hpp"
 #include "shuffle.hpp"
 
@@ -194,8 +195,7 @@ bool run_few_filters(const ConvProblem& p) {
   const std::int64_t width = (p.filters + lanes - 1) / lanes * lanes;
   Buffer<float> weight((p.channels + lanes) * width), bias(width);
   pack(p, dots, width, weight.data(), bias.data());
-  const std::int64_t bytes = 4 * pixels * (p.channels + p.filters);
-  const bool past_caches = bytes >= kPastCachesBytes && p.filters % lanes == 0 && vector_aligned(p.out);
+  const bool past_caches = exceeds_caches(p) && writes_aligned_vectors(p, p.filters);
   const Job job{p, weight.data(), past_caches, bias.data()};
   const std::int64_t threads = p.num_threads < 1 ? 1 : p.num_threads;
   std::int64_t tasks = pixels * p.channels * 4 / kTaskBytes;

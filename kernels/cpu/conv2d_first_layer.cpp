@@ -11,6 +11,7 @@
 #include "buffer.hpp"
 #include "conv2d_block_end.hpp"
 #include "conv2d_offset_tile.hpp"
+#include "conv2d_past_caches.hpp"
 #include "conv2d_problem.hpp"
 #include "conv2d_strip.hpp"
 #include "thread_index.hpp"
@@ -205,8 +206,7 @@ bool run_first_layer(const ConvProblem& p) {
   });
   fill_tables(p, planar, channel_size, pitch, filters, in_strip.data(), in_weight.data());
   BlockEnd end(p.activation);
-  const std::int64_t numbers = p.batch * (p.channels * p.in_height * p.in_width + p.out_height * p.out_row);
-  if (p.channels_last && !narrows && 4 * numbers >= kPastCachesBytes) end.write_past_caches(p.out, p.out_column);
+  end.past_caches = p.channels_last && exceeds_caches(p) && writes_aligned_vectors(p, p.filters);
   const FirstLayer job{
       p, end, planar, channel_size, pitch, weight.data(), bias.data(), in_strip.data(), in_weight.data()};
 #pragma omp parallel num_threads(threads) if (threads > 1)
