@@ -69,14 +69,13 @@ struct ChannelsLast {
     return must_copy() || (segments.whole_rows && (left < 0 || right > p.in_width));
   }
 
-  static void copy_run(Bf16Pair* to, std::int64_t at, const T* from, std::int64_t count) {
-    __builtin_memcpy(reinterpret_cast<char*>(to) + at * sizeof(T), from, count * sizeof(T));
-  }
-  static void copy_run(C* to, std::int64_t at, const T* from, std::int64_t count) {
-    to += at;
-    std::int64_t i = 0;
-    for (; i + kLanes<C> <= count; i += kLanes<C>) store(to + i, load(from + i));
-    for (; i < count; ++i) to[i] = to_compute(from[i]);
+  // Numbers of the image, from number `at` of a segment on.
+  static void copy_run(A* to, std::int64_t at, const T* from, std::int64_t count) {
+    if constexpr (kTerms > 1) {
+      __builtin_memcpy(reinterpret_cast<char*>(to) + at * sizeof(T), from, count * sizeof(T));
+    } else {
+      widen_run(from, count, to + at);
+    }
   }
 
   // Copies one segment of a pixel's window, zeros where it leaves the image. The row is inside.

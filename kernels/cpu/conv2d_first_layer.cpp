@@ -24,14 +24,6 @@ constexpr std::int64_t kMostChannels = 4;
 constexpr std::int64_t kStripBytes = 48 * 1024;
 constexpr int kMostRows = 8;  // of any tile: the weight is padded for that many filters more
 
-// to[i] = from[i] in float32, i < count.
-template <class T>
-void widen(const T* from, std::int64_t count, float* to) {
-  std::int64_t i = 0;
-  for (; i + kLanes<float> <= count; i += kLanes<float>) store(to + i, load(from + i));
-  for (; i < count; ++i) to[i] = to_compute(from[i]);
-}
-
 template <class T>
 void narrow(const float* from, std::int64_t count, T* to) {
   std::int64_t i = 0;
@@ -70,7 +62,7 @@ struct FirstLayer {
       if (high > pitch) high = pitch;
       const T* from = image + y * p.in_row + shift;
       for (std::int64_t i = 0; i < low && i < pitch; ++i) strip[i] = 0.0f;
-      if (low < high) widen(from + low, high - low, strip + low);
+      if (low < high) widen_run(from + low, high - low, strip + low);
       for (std::int64_t i = high > low ? high : low; i < pitch; ++i) strip[i] = 0.0f;
     }
   }

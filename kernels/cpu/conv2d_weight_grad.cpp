@@ -33,13 +33,6 @@ constexpr std::int64_t kPanel = kOffsetVectors * kLanes<C>;  // filters that lie
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-template <class T>
-CVPERF_INLINE void copy_run(Compute<T>* to, const T* from, std::int64_t count) {
-  std::int64_t i = 0;
-  for (; i + kLanes<Compute<T>> <= count; i += kLanes<Compute<T>>) store(to + i, load(from + i));
-  for (; i < count; ++i) to[i] = to_compute(from[i]);
-}
-
 template <class C>
 CVPERF_INLINE void fill_zero(C* to, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = C(0);
@@ -176,10 +169,10 @@ struct WeightGrad {
       const T* from = image + y * p.in_row + horizontal.image(k.x, low) * p.in_column;
       C* to = strip + low * pixel_pitch;
       if (p.channels_last && step == 1 && channels == p.in_column && channels == pixel_pitch) {
-        copy_run(to, from, (high - low) * channels);
+        widen_run(from, (high - low) * channels, to);
       } else if (p.channels_last) {
         for (std::int64_t i = low; i < high; ++i, from += step * p.in_column, to += pixel_pitch)
-          copy_run(to, from, channels);
+          widen_run(from, channels, to);
       } else if (step == 1) {
         transpose_block<true>(from, p.in_channel, channels, high - low, to, pixel_pitch);
       } else {
@@ -196,7 +189,7 @@ struct WeightGrad {
       const std::int64_t width = filters - f < kPanel<C> ? filters - f : kPanel<C>;
       if (p.channels_last) {
         for (std::int64_t i = 0; i < k.pixels(); ++i) {
-          copy_run(to + i * kPanel<C>, from + i * p.out_column + f, width);
+          widen_run(from + i * p.out_column + f, width, to + i * kPanel<C>);
           fill_zero(to + i * kPanel<C> + width, kPanel<C> - width);
         }
       } else {
