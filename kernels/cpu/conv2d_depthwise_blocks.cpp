@@ -223,8 +223,7 @@ bool run_depthwise_blocks(const ConvProblem& p) {
   Buffer<float> weight(threads * p.taps() * pitch), bias(pitch);
   Buffer<std::int64_t> tap_of(p.weight_group), row_offset(p.num_tap_rows);
   for (std::int64_t i = 0; i < p.weight_group; ++i) tap_of[i] = -1;
-  for (std::int64_t tap = 0; tap < p.taps(); ++tap)
-    tap_of[p.tap_rows[tap / p.num_tap_columns].weight + p.tap_columns[tap % p.num_tap_columns].weight] = tap;
+  for (std::int64_t tap = 0; tap < p.taps(); ++tap) tap_of[p.tap_weight(tap)] = tap;
   for (std::int64_t c = 0; c < pitch; ++c)
     bias[c] = p.bias && c < p.groups ? static_cast<const float*>(p.bias)[c] : 0.0f;
   for (std::int64_t r = 0; r < p.num_tap_rows; ++r) row_offset[r] = p.tap_rows[r].offset * p.in_row;

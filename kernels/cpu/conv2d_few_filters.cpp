@@ -174,11 +174,6 @@ void pack(const ConvProblem& p, bool dots, std::int64_t width, float* weight, fl
       weight[c * width + f] = f < p.filters ? from[f * p.weight_filter + c * p.weight_channel] : 0.0f;
 }
 
-bool is_product_of_pixels(const ConvProblem& p) {
-  return p.taps() == 1 && p.tap_rows[0].offset == 0 && p.tap_columns[0].offset == 0 && p.stride[0] == 1 &&
-         p.stride[1] == 1 && p.in_height == p.out_height && p.in_width == p.out_width && p.groups == 1;
-}
-
 }  // namespace
 
 // False if the problem is not such a layer.
@@ -187,7 +182,7 @@ bool run_few_filters(const ConvProblem& p) {
   const std::int64_t pixels = p.batch * p.out_height * p.out_width, least = lanes > kMostPixels ? lanes : kMostPixels;
   if (p.dtype != DType::f32 || !p.channels_last || p.filters < 1 || p.filters > kMostVectors * lanes || p.channels < 1)
     return false;
-  if (!is_product_of_pixels(p) || pixels < least) return false;
+  if (!p.is_pointwise() || p.groups != 1 || pixels < least) return false;
   if (p.filters > lanes && pixels < kPixelsToPack) return false;
 
   bool dots = false;

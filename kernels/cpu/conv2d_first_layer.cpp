@@ -153,8 +153,7 @@ template <class T>
 void pack_weight(const ConvProblem& p, std::int64_t filters, float* to) {
   for (std::int64_t tap = 0; tap < p.taps(); ++tap)
     for (std::int64_t c = 0; c < p.channels; ++c, to += filters) {
-      const T* from = static_cast<const T*>(p.weight) + p.tap_rows[tap / p.num_tap_columns].weight +
-                      p.tap_columns[tap % p.num_tap_columns].weight + c * p.weight_channel;
+      const T* from = static_cast<const T*>(p.weight) + p.tap_weight(tap) + c * p.weight_channel;
       for (std::int64_t f = 0; f < filters; ++f) to[f] = f < p.filters ? to_compute(from[f * p.weight_filter]) : 0.0f;
     }
 }

@@ -210,10 +210,9 @@ struct WeightGrad {
   }
 };
 
-// A problem whose pixels need no more than their own channels is one long row of pixels.
+// A pointwise problem is one long row of pixels.
 void flatten(ConvProblem& p) {
-  if (p.taps() != 1 || p.stride[0] != 1 || p.stride[1] != 1 || p.tap_rows->offset || p.tap_columns->offset) return;
-  if (p.in_width != p.out_width || p.in_height != p.out_height) return;
+  if (!p.is_pointwise()) return;
   p.in_width = p.out_width = p.in_width * p.in_height * (p.channels_last ? p.batch : 1);
   p.in_height = p.out_height = 1;
   if (p.channels_last) p.batch = 1;
@@ -303,8 +302,7 @@ void run(ConvProblem p, const void* grad, void* grad_weight) {
           store(from + j, load(from + j) + load(from + segment * sums_size + j));
       T* to =
           static_cast<T*>(grad_weight) + group * p.weight_group + filter * p.weight_filter + channel * p.weight_channel;
-      if (job.taps_first())
-        to += p.tap_rows[tap / p.num_tap_columns].weight + p.tap_columns[tap % p.num_tap_columns].weight;
+      if (job.taps_first()) to += p.tap_weight(tap);
       transpose_block<false>(from, job.filter_block, length, filters, to, p.weight_filter);
     }
   }
