@@ -14,12 +14,21 @@ from cvperf.backends.cpu.conv2d_int8 import plan
 from cvperf.errors import ArgumentError, check_tensor, describe
 from cvperf.ops._activation import check_activation
 from cvperf.ops._convolution import as_pair, check_fit, check_groups, output_shape
+from cvperf.ops._int8_epilogue import (
+    QUANTISED,
+    check_bias,
+    check_int32,
+    check_residual,
+    check_scale,
+    check_zero_point,
+    output_dtype,
+    output_scale,
+    residual_scale,
+    weight_scale,
+)
 from cvperf.ops._library import define
 from cvperf.ops._replay import RemembersCalls, remember
-from cvperf.ops.int8_gemm import MAX_K_UNSIGNED, number_tensor, packed_bytes
-
-_QUANTISED = (torch.int8, torch.uint8)
-_OUT_DTYPES = (*_QUANTISED, torch.int32, torch.float32, torch.bfloat16, torch.float16)
+from cvperf.ops.int8_gemm import MAX_K_UNSIGNED, packed_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,21 +162,21 @@ def conv2d_int8(
     known = None if replays is None else replays.again(*arguments)
     if known is not None:
         return known
-    check_tensor("input", input, "input[N, C, H, W]", ndim=4, dtypes=_QUANTISED)
+    check_tensor("input", input, "input[N, C, H, W]", ndim=4, dtypes=QUANTISED)
     packed = _packed(input, weight, groups)
     steps, dilations = as_pair("stride", stride, 1), as_pair("dilation", dilation, 1)
     pads = as_pair("padding", padding, 0)
     check_activation(activation)
-    dtype = _out_dtype(input, scale_output, out_dtype)
+    dtype = output_dtype(input, scale_output, out_dtype)
     sized = cast(Tensor, packed)  # only its shape is asked
     check_fit(input, sized, None, steps, pads, dilations, packed.groups)
-    _check_int32(dtype, scale_input, scale_weight, activation, residual)
-    _check_bias(bias, dtype, packed, input)
-    _check_zero_point("zero_point_input", zero_point_input, input.dtype)
-    out_scale, out_zero = _output_scale(scale_output, zero_point_output, dtype)
+    check_int32(dtype, scale_input, scale_weight, activation, residual)
+    check_bias(bias, dtype, packed.shape[0], input)
+    check_zero_point("zero_point_input", zero_point_input, input.dtype)
+    out_scale, out_zero = output_scale(scale_output, zero_point_output, dtype)
     if residual is not None:
-        _check_residual(residual, output_shape(input, sized, steps, pads, dilations), dtype, input)
-    residual_scale, residual_zero = _residual_scale(
+        check_residual(residual, output_shape(input, sized, steps, pads, dilations), dtype, input)
+    scale, zero = residual_scale(
         residual, scale_residual, zero_point_residual, dtype, (out_scale, out_zero)
     )
     call = (
@@ -175,8 +184,8 @@ def conv2d_int8(
         packed.data,
         packed.shape,
         packed.groups,
-        _scale("scale_input", scale_input),
-        _scale_weight(scale_weight, packed, input),
+        check_scale("scale_input", scale_input),
+        weight_scale(scale_weight, packed.shape[0], input),
         zero_point_input,
         bias,
         steps,
@@ -184,8 +193,8 @@ def conv2d_int8(
         dilations,
         activation,
         residual,
-        residual_scale,
-        residual_zero,
+        scale,
+        zero,
         out_scale,
         out_zero,
         dtype,
@@ -232,130 +241,6 @@ def _packed(
             "overflow. Split the channels, and add the results of the parts in float32"
         )
     return weight
-
-
-def _out_dtype(
-    input: Tensor, scale_output: float | None, out_dtype: torch.dtype | None
-) -> torch.dtype:
-    if out_dtype is None:
-        return torch.float32 if scale_output is None else input.dtype
-    if not isinstance(out_dtype, torch.dtype):
-        raise TypeError(f"out_dtype must be a torch.dtype or None, got {describe(out_dtype)}")
-    if out_dtype not in _OUT_DTYPES:
-        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in _OUT_DTYPES)
-        raise ArgumentError(f"out_dtype must be one of {names}; got {out_dtype}")
-    return out_dtype
-
-
-def _check_int32(
-    dtype: torch.dtype,
-    scale_input: float,
-    scale_weight: float | Tensor | None,
-    activation: str | None,
-    residual: Tensor | None,
-) -> None:
-    """Refuse what int32 outputs, the exact sums, have no use for."""
-    unused = (scale_weight, activation, residual)
-    if dtype == torch.int32 and (scale_input != 1.0 or any(each is not None for each in unused)):
-        raise ArgumentError(
-            "scale_input, scale_weight, activation and residual do not apply to "
-            "out_dtype=torch.int32, which is the exact sums; ask for out_dtype=torch.float32"
-        )
-
-
-def _check_bias(
-    bias: Tensor | None, dtype: torch.dtype, packed: PackedConv2dInt8, input: Tensor
-) -> None:
-    if bias is None:
-        return
-    wanted = torch.int32 if dtype == torch.int32 else torch.float32
-    check_tensor("bias", bias, f"bias[O] for out_dtype {dtype}", ndim=1, dtypes=(wanted,))
-    if bias.shape[0] != packed.shape[0] or bias.device != input.device:
-        raise ArgumentError(
-            f"bias must have one number a filter, O = {packed.shape[0]}, on the device of input "
-            f"({input.device}); got {describe(bias)}"
-        )
-
-
-def _check_residual(
-    residual: Tensor, shape: tuple[int, int, int, int], dtype: torch.dtype, input: Tensor
-) -> None:
-    check_tensor("residual", residual, "residual, as the output", ndim=4, dtypes=(dtype,))
-    if tuple(residual.shape) != shape or residual.device != input.device:
-        raise ArgumentError(
-            f"residual must have the output's shape {list(shape)}, on the device of input "
-            f"({input.device}); got {describe(residual)}"
-        )
-
-
-def _check_zero_point(name: str, value: object, dtype: torch.dtype) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {describe(value)}")
-    info = torch.iinfo(dtype)
-    if not info.min <= value <= info.max:
-        raise ArgumentError(
-            f"{name} must be a value of {dtype}, {info.min} to {info.max}; got {value}"
-        )
-
-
-def _scale(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {describe(value)}")
-    if not 0 < value < float("inf"):
-        raise ArgumentError(f"{name} must be positive and finite, got {value}")
-    return float(value)
-
-
-def _scale_weight(
-    value: float | Tensor | None, packed: PackedConv2dInt8, input: Tensor
-) -> Tensor | None:
-    if value is None:
-        return None
-    if not isinstance(value, Tensor):
-        return number_tensor(_scale("scale_weight", value), torch.float32, input)
-    filters = packed.shape[0]
-    expected = f"a number, float32 [1] or [O] with O = {filters}"
-    check_tensor("scale_weight", value, expected, ndim=(0, 1), dtypes=(torch.float32,))
-    if value.numel() not in (1, filters) or value.device != input.device:
-        raise ArgumentError(
-            f"scale_weight must be {expected}, on the device of input ({input.device}); got "
-            f"{describe(value)}"
-        )
-    return value.reshape(-1)
-
-
-def _output_scale(scale: float | None, zero_point: int, dtype: torch.dtype) -> tuple[float, int]:
-    if dtype in _QUANTISED:
-        _check_zero_point("zero_point_output", zero_point, dtype)
-        return (1.0 if scale is None else _scale("scale_output", scale)), zero_point
-    if scale is not None or zero_point != 0:
-        raise ArgumentError(
-            f"scale_output and zero_point_output do not apply to out_dtype={dtype}; "
-            "ask for out_dtype=torch.int8 or torch.uint8"
-        )
-    return 1.0, 0
-
-
-def _residual_scale(
-    residual: Tensor | None,
-    scale: float | None,
-    zero_point: int | None,
-    dtype: torch.dtype,
-    output: tuple[float, int],
-) -> tuple[float, int]:
-    if residual is None or dtype not in _QUANTISED:
-        if scale is not None or zero_point is not None:
-            raise ArgumentError(
-                "scale_residual and zero_point_residual need an int8 or uint8 residual; it is "
-                f"{describe(residual)}"
-            )
-        return 1.0, 0
-    if zero_point is not None:
-        _check_zero_point("zero_point_residual", zero_point, dtype)
-    return (
-        output[0] if scale is None else _scale("scale_residual", scale),
-        output[1] if zero_point is None else zero_point,
-    )
 
 
 # --- schemas --------------------------------------------------------------------------------------

@@ -19,8 +19,7 @@ void gather_filter(const ConvProblem& p, const Segments& segments, const bfloat1
     to[2 * segments.length - 1] = bfloat16{};
     for (std::int64_t t = 0; t < taps; ++t) {
       const std::int64_t tap = s * taps + t;
-      const bfloat16* channel =
-          from + p.tap_rows[tap / p.num_tap_columns].weight + p.tap_columns[tap % p.num_tap_columns].weight;
+      const bfloat16* channel = from + p.tap_weight(tap);
       bfloat16* out = to + t * p.channels;
       if (p.weight_channel == 1) {
         __builtin_memcpy(out, channel, p.channels * sizeof(bfloat16));

@@ -14,16 +14,12 @@ struct BlockEnd {
     low = a == Activation::none ? -__builtin_inff() : 0.0f;
     high = a == Activation::relu6 ? 6.0f : __builtin_inff();
   }
-  // For rows of `out` that are `step` apart, if they are aligned. Each thread must settle_streams() at its end.
-  void write_past_caches(const void* out, std::int64_t step) {
-    past_caches = vector_aligned(out) && step % kLanes<float> == 0;
-  }
   CVPERF_INLINE void write(float* to, Vec<float> v) const { past_caches ? store_past_caches(to, v) : store(to, v); }
 
   Activation activation;
   bool clamps;  // to [low, high]
   float low, high;
-  bool past_caches = false;
+  bool past_caches = false;  // stores are aligned; each thread must settle_streams() at its end
 };
 
 namespace {

@@ -13,6 +13,7 @@
 #include "buffer.hpp"
 #include "conv2d_epilogue.hpp"
 #include "conv2d_pack.hpp"
+#include "conv2d_past_caches.hpp"
 #include "conv2d_problem.hpp"
 #include "gemm_tile.hpp"
 #include "thread_index.hpp"
@@ -68,14 +69,13 @@ struct ChannelsLast {
     return must_copy() || (segments.whole_rows && (left < 0 || right > p.in_width));
   }
 
-  static void copy_run(Bf16Pair* to, std::int64_t at, const T* from, std::int64_t count) {
-    __builtin_memcpy(reinterpret_cast<char*>(to) + at * sizeof(T), from, count * sizeof(T));
-  }
-  static void copy_run(C* to, std::int64_t at, const T* from, std::int64_t count) {
-    to += at;
-    std::int64_t i = 0;
-    for (; i + kLanes<C> <= count; i += kLanes<C>) store(to + i, load(from + i));
-    for (; i < count; ++i) to[i] = to_compute(from[i]);
+  // Numbers of the image, from number `at` of a segment on.
+  static void copy_run(A* to, std::int64_t at, const T* from, std::int64_t count) {
+    if constexpr (kTerms > 1) {
+      __builtin_memcpy(reinterpret_cast<char*>(to) + at * sizeof(T), from, count * sizeof(T));
+    } else {
+      widen_run(from, count, to + at);
+    }
   }
 
   // Copies one segment of a pixel's window, zeros where it leaves the image. The row is inside.
@@ -199,10 +199,7 @@ void run_blocks(const ConvProblem& p) {
           static_cast<const A*>(p.packed),
           nullptr,
           false};
-  const std::int64_t numbers = p.batch * (p.in_height * p.in_row + p.out_height * p.out_row);
-  job.past_caches = sizeof(T) == sizeof(float) && numbers * 4 >= kPastCachesBytes && vector_aligned(p.out) &&
-                    p.filters % kLanes<float> == 0 && p.out_column % kLanes<float> == 0 &&
-                    p.out_row % kLanes<float> == 0 && p.out_batch % kLanes<float> == 0;
+  job.past_caches = exceeds_caches(p) && writes_aligned_vectors(p, p.filters);
   const std::int64_t depth = job.segments.depth();
 
   // Tasks are (block of pixels) x (range of panels) x group; enough of them for every thread, where possible.

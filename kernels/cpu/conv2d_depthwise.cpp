@@ -17,10 +17,6 @@ bool run_depthwise_blocks(const ConvProblem& problem);  // conv2d_depthwise_bloc
 
 namespace {
 
-std::int64_t tap_weight(const ConvProblem& p, std::int64_t tap) {
-  return p.tap_rows[tap / p.num_tap_columns].weight + p.tap_columns[tap % p.num_tap_columns].weight;
-}
-
 // --- channels-last -----------------------------------------------------------------------------
 
 constexpr int kPixels = 4;
@@ -165,7 +161,7 @@ void run_last(const ConvProblem& p) {
   Buffer<const T*> table(threads * p.taps() * kPixels + 1);
   const T* from = static_cast<const T*>(p.weight);
   for (std::int64_t tap = 0; tap < p.taps(); ++tap) {
-    const std::int64_t at = tap_weight(p, tap);
+    const std::int64_t at = p.tap_weight(tap);
     for (std::int64_t c = 0; c < p.groups; ++c) weight[tap * p.groups + c] = to_compute(from[c * p.weight_group + at]);
   }
   for (std::int64_t c = 0; c < padded; ++c) {
@@ -267,7 +263,7 @@ void run_planes(const ConvProblem& p) {
   for (std::int64_t tap = 0; tap < p.taps(); ++tap) {
     offsets[tap] =
         layout.tap_offset(p.tap_rows[tap / p.num_tap_columns].offset, p.tap_columns[tap % p.num_tap_columns].offset);
-    const T* from = static_cast<const T*>(p.weight) + tap_weight(p, tap);
+    const T* from = static_cast<const T*>(p.weight) + p.tap_weight(tap);
     for (std::int64_t c = 0; c < p.groups; ++c) weight[c * p.taps() + tap] = to_compute(from[c * p.weight_group]);
   }
   const DepthwisePlanar<T> job{p, layout, offsets.data()};

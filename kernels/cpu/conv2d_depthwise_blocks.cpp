@@ -13,6 +13,7 @@
 // from memory move 25 to 45 GB/s, where copies of that size move 28 to 50.
 #include "buffer.hpp"
 #include "conv2d_block_end.hpp"
+#include "conv2d_past_caches.hpp"
 #include "conv2d_problem.hpp"
 #include "shuffle.hpp"
 #include "thread_index.hpp"
@@ -207,7 +208,7 @@ bool run_depthwise_blocks(const ConvProblem& p) {
 
   const std::int64_t threads = p.num_threads < 1 ? 1 : p.num_threads;
   const std::int64_t width = (columns - 1) * p.stride[1] + p.num_tap_columns;
-  const bool from_memory = 4 * p.batch * (p.in_height * p.in_row + p.out_height * p.out_row) >= kPastCachesBytes;
+  const bool from_memory = exceeds_caches(p);
   std::int64_t channels = (from_memory ? kBandBytes / p.in_width : kBlockBytes / width) / (4 * p.num_tap_rows);
   channels = channels / lanes * lanes;
   if (channels < 2 * lanes) channels = 2 * lanes;
@@ -222,13 +223,12 @@ bool run_depthwise_blocks(const ConvProblem& p) {
   Buffer<float> weight(threads * p.taps() * pitch), bias(pitch);
   Buffer<std::int64_t> tap_of(p.weight_group), row_offset(p.num_tap_rows);
   for (std::int64_t i = 0; i < p.weight_group; ++i) tap_of[i] = -1;
-  for (std::int64_t tap = 0; tap < p.taps(); ++tap)
-    tap_of[p.tap_rows[tap / p.num_tap_columns].weight + p.tap_columns[tap % p.num_tap_columns].weight] = tap;
+  for (std::int64_t tap = 0; tap < p.taps(); ++tap) tap_of[p.tap_weight(tap)] = tap;
   for (std::int64_t c = 0; c < pitch; ++c)
     bias[c] = p.bias && c < p.groups ? static_cast<const float*>(p.bias)[c] : 0.0f;
   for (std::int64_t r = 0; r < p.num_tap_rows; ++r) row_offset[r] = p.tap_rows[r].offset * p.in_row;
   BlockEnd end(p.activation);
-  if (from_memory) end.write_past_caches(p.out, p.out_column);
+  end.past_caches = from_memory && writes_aligned_vectors(p, p.groups);
   const std::int64_t ahead = from_memory ? (kAheadBytes / (4 * p.stride[1] * p.in_column) / columns + 1) * columns : 0;
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {

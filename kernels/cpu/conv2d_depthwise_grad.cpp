@@ -18,8 +18,7 @@ void store_gradient(const ConvProblem& p, const Compute<T>* sums, std::int64_t s
     for (std::int64_t tap = 0; tap < p.taps(); ++tap) {
       Compute<T> sum = 0;
       for (std::int64_t s = 0; s < segments; ++s) sum += sums[s * segment_step + c * channel_step + tap * tap_step];
-      static_cast<T*>(out)[c * p.weight_group + p.tap_rows[tap / p.num_tap_columns].weight +
-                           p.tap_columns[tap % p.num_tap_columns].weight] = from_compute<T>(sum);
+      static_cast<T*>(out)[c * p.weight_group + p.tap_weight(tap)] = from_compute<T>(sum);
     }
 }
 

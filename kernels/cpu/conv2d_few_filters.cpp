@@ -13,6 +13,7 @@
 // memory.
 #include "buffer.hpp"
 #include "conv2d_epilogue.hpp"
+#include "conv2d_past_caches.hpp"
 #include "conv2d_problem.hpp"
 #include "shuffle.hpp"
 
@@ -173,11 +174,6 @@ void pack(const ConvProblem& p, bool dots, std::int64_t width, float* weight, fl
       weight[c * width + f] = f < p.filters ? from[f * p.weight_filter + c * p.weight_channel] : 0.0f;
 }
 
-bool is_product_of_pixels(const ConvProblem& p) {
-  return p.taps() == 1 && p.tap_rows[0].offset == 0 && p.tap_columns[0].offset == 0 && p.stride[0] == 1 &&
-         p.stride[1] == 1 && p.in_height == p.out_height && p.in_width == p.out_width && p.groups == 1;
-}
-
 }  // namespace
 
 // False if the problem is not such a layer.
@@ -186,7 +182,7 @@ bool run_few_filters(const ConvProblem& p) {
   const std::int64_t pixels = p.batch * p.out_height * p.out_width, least = lanes > kMostPixels ? lanes : kMostPixels;
   if (p.dtype != DType::f32 || !p.channels_last || p.filters < 1 || p.filters > kMostVectors * lanes || p.channels < 1)
     return false;
-  if (!is_product_of_pixels(p) || pixels < least) return false;
+  if (!p.is_pointwise() || p.groups != 1 || pixels < least) return false;
   if (p.filters > lanes && pixels < kPixelsToPack) return false;
 
   bool dots = false;
@@ -194,8 +190,7 @@ bool run_few_filters(const ConvProblem& p) {
   const std::int64_t width = (p.filters + lanes - 1) / lanes * lanes;
   Buffer<float> weight((p.channels + lanes) * width), bias(width);
   pack(p, dots, width, weight.data(), bias.data());
-  const std::int64_t bytes = 4 * pixels * (p.channels + p.filters);
-  const bool past_caches = bytes >= kPastCachesBytes && p.filters % lanes == 0 && vector_aligned(p.out);
+  const bool past_caches = exceeds_caches(p) && writes_aligned_vectors(p, p.filters);
   const Job job{p, weight.data(), past_caches, bias.data()};
   const std::int64_t threads = p.num_threads < 1 ? 1 : p.num_threads;
   std::int64_t tasks = pixels * p.channels * 4 / kTaskBytes;

@@ -11,6 +11,7 @@
 #include "buffer.hpp"
 #include "conv2d_block_end.hpp"
 #include "conv2d_offset_tile.hpp"
+#include "conv2d_past_caches.hpp"
 #include "conv2d_problem.hpp"
 #include "conv2d_strip.hpp"
 #include "thread_index.hpp"
@@ -22,14 +23,6 @@ namespace {
 constexpr std::int64_t kMostChannels = 4;
 constexpr std::int64_t kStripBytes = 48 * 1024;
 constexpr int kMostRows = 8;  // of any tile: the weight is padded for that many filters more
-
-// to[i] = from[i] in float32, i < count.
-template <class T>
-void widen(const T* from, std::int64_t count, float* to) {
-  std::int64_t i = 0;
-  for (; i + kLanes<float> <= count; i += kLanes<float>) store(to + i, load(from + i));
-  for (; i < count; ++i) to[i] = to_compute(from[i]);
-}
 
 template <class T>
 void narrow(const float* from, std::int64_t count, T* to) {
@@ -69,7 +62,7 @@ struct FirstLayer {
       if (high > pitch) high = pitch;
       const T* from = image + y * p.in_row + shift;
       for (std::int64_t i = 0; i < low && i < pitch; ++i) strip[i] = 0.0f;
-      if (low < high) widen(from + low, high - low, strip + low);
+      if (low < high) widen_run(from + low, high - low, strip + low);
       for (std::int64_t i = high > low ? high : low; i < pitch; ++i) strip[i] = 0.0f;
     }
   }
@@ -160,8 +153,7 @@ template <class T>
 void pack_weight(const ConvProblem& p, std::int64_t filters, float* to) {
   for (std::int64_t tap = 0; tap < p.taps(); ++tap)
     for (std::int64_t c = 0; c < p.channels; ++c, to += filters) {
-      const T* from = static_cast<const T*>(p.weight) + p.tap_rows[tap / p.num_tap_columns].weight +
-                      p.tap_columns[tap % p.num_tap_columns].weight + c * p.weight_channel;
+      const T* from = static_cast<const T*>(p.weight) + p.tap_weight(tap) + c * p.weight_channel;
       for (std::int64_t f = 0; f < filters; ++f) to[f] = f < p.filters ? to_compute(from[f * p.weight_filter]) : 0.0f;
     }
 }
@@ -205,8 +197,7 @@ bool run_first_layer(const ConvProblem& p) {
   });
   fill_tables(p, planar, channel_size, pitch, filters, in_strip.data(), in_weight.data());
   BlockEnd end(p.activation);
-  const std::int64_t numbers = p.batch * (p.channels * p.in_height * p.in_width + p.out_height * p.out_row);
-  if (p.channels_last && !narrows && 4 * numbers >= kPastCachesBytes) end.write_past_caches(p.out, p.out_column);
+  end.past_caches = p.channels_last && exceeds_caches(p) && writes_aligned_vectors(p, p.filters);
   const FirstLayer job{
       p, end, planar, channel_size, pitch, weight.data(), bias.data(), in_strip.data(), in_weight.data()};
 #pragma omp parallel num_threads(threads) if (threads > 1)

@@ -49,9 +49,7 @@ void pack_filter_panel(const ConvProblem& p, const FilterPanels<Compute<T>>& pan
       // Runs of consecutive numbers: the whole filter, or the channels of one tap.
       const std::int64_t run = dense ? taps * channels : channels, runs = dense ? 1 : taps;
       for (std::int64_t n = 0; n < runs; ++n) {
-        const T* from =
-            dense ? base
-                  : base + p.tap_rows[n / p.num_tap_columns].weight + p.tap_columns[n % p.num_tap_columns].weight;
+        const T* from = dense ? base : base + p.tap_weight(n);
         std::int64_t tap = dense ? 0 : n, channel = 0;
         for (std::int64_t i = 0; i < run; i += lanes) {
           Vec<C> square[lanes];
@@ -73,8 +71,7 @@ void pack_filter_panel(const ConvProblem& p, const FilterPanels<Compute<T>>& pan
       }
     } else {
       for (std::int64_t tap = 0; tap < taps; ++tap) {
-        const T* from =
-            base + p.tap_rows[tap / p.num_tap_columns].weight + p.tap_columns[tap % p.num_tap_columns].weight;
+        const T* from = base + p.tap_weight(tap);
         for (std::int64_t c = 0; c < channels; ++c, from += p.weight_channel) {
           C* to = out + (tap * channels + c) * pitch + column;
           if (p.weight_filter == 1 && filled == lanes) {

@@ -117,8 +117,7 @@ void run(ConvProblem p) {
   if (pixels == 0 || p.batch == 0 || p.filters == 0) return;
   Planar<T> job{p, nullptr, nullptr, 0, nullptr};
   job.end = static_cast<const T*>(p.in) + p.batch * p.in_batch;
-  if (p.taps() == 1 && p.stride[0] == 1 && p.stride[1] == 1 && p.tap_rows->offset == 0 && p.tap_columns->offset == 0 &&
-      p.in_width == p.out_width && p.in_height == p.out_height && p.out_column == 1 && p.out_row == p.out_width) {
+  if (p.is_pointwise() && p.out_column == 1 && p.out_row == p.out_width) {
     // Pixelwise: the image is one long row.
     p.in_width = p.out_width = p.in_row = p.out_row = pixels;
     p.in_height = p.out_height = 1;

@@ -39,6 +39,15 @@ struct ConvProblem {
 
   __attribute__((always_inline)) std::int64_t taps() const { return num_tap_rows * num_tap_columns; }
   __attribute__((always_inline)) std::int64_t depth() const { return taps() * channels; }
+  // Taps are counted row by row. Elements from the start of a filter to a tap's weight:
+  __attribute__((always_inline)) std::int64_t tap_weight(std::int64_t tap) const {
+    return tap_rows[tap / num_tap_columns].weight + tap_columns[tap % num_tap_columns].weight;
+  }
+  // Every output point reads just the pixel at its own place.
+  __attribute__((always_inline)) bool is_pointwise() const {
+    return taps() == 1 && tap_rows[0].offset == 0 && tap_columns[0].offset == 0 && stride[0] == 1 && stride[1] == 1 &&
+           in_height == out_height && in_width == out_width;
+  }
 };
 
 namespace CVPERF_ISA {

@@ -67,10 +67,12 @@ void fill_strip(const StripLayout& layout, const T* plane, std::int64_t row_stri
       for (std::int64_t i = 0; i < low; ++i) strip[i] = C(0);
       for (std::int64_t i = high; i < part; ++i) strip[i] = C(0);
       const T* from = plane + y * row_stride + start;
-      std::int64_t i = low;
       if (step == 1) {
-        for (; i + lanes <= high; i += lanes) store(strip + i, load(from + i));
-      } else if (step == 2) {
+        widen_run(from + low, high - low, strip + low);
+        continue;
+      }
+      std::int64_t i = low;
+      if (step == 2) {
         for (; i + lanes < high; i += lanes)
           store(strip + i, even_lanes<C>(load(from + 2 * i), load(from + 2 * i + lanes)));
       }

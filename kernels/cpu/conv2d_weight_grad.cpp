@@ -33,13 +33,6 @@ constexpr std::int64_t kPanel = kOffsetVectors * kLanes<C>;  // filters that lie
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-template <class T>
-CVPERF_INLINE void copy_run(Compute<T>* to, const T* from, std::int64_t count) {
-  std::int64_t i = 0;
-  for (; i + kLanes<Compute<T>> <= count; i += kLanes<Compute<T>>) store(to + i, load(from + i));
-  for (; i < count; ++i) to[i] = to_compute(from[i]);
-}
-
 template <class C>
 CVPERF_INLINE void fill_zero(C* to, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = C(0);
@@ -176,10 +169,10 @@ struct WeightGrad {
       const T* from = image + y * p.in_row + horizontal.image(k.x, low) * p.in_column;
       C* to = strip + low * pixel_pitch;
       if (p.channels_last && step == 1 && channels == p.in_column && channels == pixel_pitch) {
-        copy_run(to, from, (high - low) * channels);
+        widen_run(from, (high - low) * channels, to);
       } else if (p.channels_last) {
         for (std::int64_t i = low; i < high; ++i, from += step * p.in_column, to += pixel_pitch)
-          copy_run(to, from, channels);
+          widen_run(from, channels, to);
       } else if (step == 1) {
         transpose_block<true>(from, p.in_channel, channels, high - low, to, pixel_pitch);
       } else {
@@ -196,7 +189,7 @@ struct WeightGrad {
       const std::int64_t width = filters - f < kPanel<C> ? filters - f : kPanel<C>;
       if (p.channels_last) {
         for (std::int64_t i = 0; i < k.pixels(); ++i) {
-          copy_run(to + i * kPanel<C>, from + i * p.out_column + f, width);
+          widen_run(from + i * p.out_column + f, width, to + i * kPanel<C>);
           fill_zero(to + i * kPanel<C> + width, kPanel<C> - width);
         }
       } else {
@@ -217,10 +210,9 @@ struct WeightGrad {
   }
 };
 
-// A problem whose pixels need no more than their own channels is one long row of pixels.
+// A pointwise problem is one long row of pixels.
 void flatten(ConvProblem& p) {
-  if (p.taps() != 1 || p.stride[0] != 1 || p.stride[1] != 1 || p.tap_rows->offset || p.tap_columns->offset) return;
-  if (p.in_width != p.out_width || p.in_height != p.out_height) return;
+  if (!p.is_pointwise()) return;
   p.in_width = p.out_width = p.in_width * p.in_height * (p.channels_last ? p.batch : 1);
   p.in_height = p.out_height = 1;
   if (p.channels_last) p.batch = 1;
@@ -310,8 +302,7 @@ void run(ConvProblem p, const void* grad, void* grad_weight) {
           store(from + j, load(from + j) + load(from + segment * sums_size + j));
       T* to =
           static_cast<T*>(grad_weight) + group * p.weight_group + filter * p.weight_filter + channel * p.weight_channel;
-      if (job.taps_first())
-        to += p.tap_rows[tap / p.num_tap_columns].weight + p.tap_columns[tap % p.num_tap_columns].weight;
+      if (job.taps_first()) to += p.tap_weight(tap);
       transpose_block<false>(from, job.filter_block, length, filters, to, p.weight_filter);
     }
   }

@@ -212,6 +212,15 @@ CVPERF_INLINE void store_partial(float* p, Vec<float> v, int count) {
 }
 #endif
 
+// to[i] = from[i] in the compute type, i < count.
+template <class T>
+CVPERF_INLINE void widen_run(const T* from, std::int64_t count, Compute<T>* to) {
+  constexpr int lanes = kLanes<Compute<T>>;
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) store(to + i, load(from + i));
+  for (; i < count; ++i) to[i] = to_compute(from[i]);
+}
+
 // Makes the compiler take `value` as it stands, in a register: it would rather load a number again for each of its
 // uses, or keep an address in three parts.
 template <class V>

@@ -111,6 +111,20 @@ def test_a_depthwise_layer_larger_than_the_caches(channels: int, isa: str) -> No
         check("output", got, ACTIVATIONS[activation](sums), sums, f"{channels}, {stride}")
 
 
+def test_a_strided_depthwise_gradient_larger_than_the_caches(isa: str) -> None:
+    """24 channels: pixels two apart lie whole vectors apart, each of which is none."""
+    channels = 24
+    image = torch.randn(1, channels, 513, (8 << 20) // channels // 513)
+    image = image.contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(channels, 1, 3, 3)
+    sums = F.conv2d(image, weight, None, 2, 1, 1, channels)
+    grad = torch.randn(sums.shape).contiguous(memory_format=torch.channels_last)
+    expected = torch.autograd.grad(sums, image, grad)[0]
+    output = conv2d(image, weight, stride=2, padding=1, groups=channels)
+    got = torch.autograd.grad(output, image, grad)[0]
+    check("gradient of the image", got, expected, expected, "24 channels")
+
+
 def test_a_first_layer_larger_than_the_caches(isa: str) -> None:
     for filters, activation in ((64, "relu"), (40, "silu")):
         side = (7 << 20) // (filters * 400) + 1
