@@ -1,6 +1,7 @@
 // Forward 2-D convolution: states the layer as a ConvProblem and runs it with the kernel of its kind and algorithm.
 // The kernels are conv2d_channels_last.cpp, conv2d_winograd.cpp, conv2d_bf16.cpp, conv2d_planar.cpp (which all end in
-// gemm_tile.hpp) and conv2d_depthwise.cpp.
+// gemm_tile.hpp), conv2d_turned.cpp (NCHW by way of the first three), conv2d_depthwise.cpp, conv2d_first_layer.cpp and
+// conv2d_few_filters.cpp.
 #include "conv2d.hpp"
 
 #include <stdexcept>

@@ -1,4 +1,4 @@
-// A strip of a plane, copied with its padding for the depthwise kernels on NCHW. Columns are split by their
+// A strip of a plane, copied with its padding for NCHW's depthwise and first layers. Columns are split by their
 // residue modulo the stride, so that consecutive outputs read consecutive numbers whatever the stride is:
 // padded column q is number q / stride of part q % stride.
 #pragma once
