@@ -22,6 +22,8 @@ namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
 
+constexpr std::int64_t kShortDepth = 64;
+
 // How K is cut: into segments that are consecutive numbers of the image, a kernel row each or a tap each.
 struct Segments {
   Segments(const ConvProblem& p, int terms) : whole_rows(p.taps() > 0) {
@@ -249,7 +251,10 @@ void run_blocks(const ConvProblem& p) {
   job.zeros = zeros;
 
   const std::int64_t tasks = blocks * splits * p.groups;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1 && tasks > 1)
+  // Where K is short most of the work is to write the output, and each thread takes its tasks in one run: then it
+  // mostly meets lines that it has in its own cache from the layer before, or leaves for its part of the next.
+  const int grain = static_cast<int>(depth * Job::kTerms <= kShortDepth ? (tasks + threads - 1) / threads : 1);
+#pragma omp parallel for schedule(dynamic, grain) num_threads(threads) if (threads > 1 && tasks > 1)
   for (std::int64_t task = 0; task < tasks; ++task) {
     Cutter mine(own + thread_index() * each);
     typename Job::Scratch s;
