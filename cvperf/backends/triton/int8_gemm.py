@@ -14,7 +14,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for
 from cvperf.backends.triton.launch import launch, machine
 from cvperf.backends.triton.layouts import packed_int8_shape
-from cvperf.backends.triton.model import Architecture, Tiles, family, seconds
+from cvperf.backends.triton.model import Architecture, Tiles, family, roofline, seconds
 from cvperf.kernels.triton import int8_gemm as kernels
 
 REGISTERS = 65536
@@ -218,6 +218,13 @@ def splitting(gpu: Architecture, config: Config, m: int, n: int, k: int) -> tupl
     free = gpu.processors * _blocks(gpu, config) // _tiles(m, n, config)
     steps = max(math.ceil(blocks / max(free, 1)), min(blocks, 2))
     return math.ceil(blocks / steps), steps
+
+
+def predicted_share(gpu: Architecture, m: int, n: int, k: int, out_bytes: int) -> float:
+    """Share of the roofline that the shipped configuration should reach."""
+    config = SPACE.default(gpu, _kind(gpu, m, n))
+    least = roofline(gpu, 2.0 * m * n * k, "int8", (m + n) * k + m * n * out_bytes)
+    return least / predicted(gpu, config, m, n, k, out_bytes)
 
 
 def predicted(gpu: Architecture, config: Config, m: int, n: int, k: int, out_bytes: int) -> float:

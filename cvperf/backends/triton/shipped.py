@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvperf.backends.triton.model import Architecture
+
 
 @dataclass(frozen=True)
 class Call:
@@ -22,11 +24,14 @@ class Call:
         op: the op.
         name: what is special about it; (op, name) is unique.
         run: makes the call; within ``offline.compiling``.
+        share: share of the roofline that the analytical model predicts on an architecture; None
+            for a call that is not about speed.
     """
 
     op: str
     name: str
     run: Callable[[], Any]
+    share: Callable[[Architecture], float] | None = None
 
 
 def calls() -> Iterator[Call]:
@@ -59,7 +64,12 @@ def int8_gemm() -> Iterator[Call]:
             *(meta(m, dtype=torch.int32) if zero else None, meta(n) if scaled else None),
             *(activation, out),
         )
-        return Call("int8_gemm", name, lambda: backend.int8_gemm(*arguments))
+        return Call(
+            "int8_gemm",
+            name,
+            lambda: backend.int8_gemm(*arguments),
+            lambda gpu: backend.predicted_share(gpu, m, n, k, out.itemsize),
+        )
 
     large, medium, tail = (4096, 4096, 4096), (1024, 1024, 1024), (4096, 4080, 4096)
     yield call("large, exact sums", large, torch.int32)
