@@ -37,6 +37,7 @@ class Call:
 def calls() -> Iterator[Call]:
     """Every call of every op."""
     yield from int8_gemm()
+    yield from int4_linear()
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -89,3 +90,28 @@ def int8_gemm() -> Iterator[Call]:
     yield call("few", "to bfloat16", (16, 4096, 4096), torch.bfloat16)
     yield call("few", "unsigned", (1, 4096, 4096), torch.float32, torch.uint8, zero=True)
     yield call("few", "sum in parts", (16, 16384, 512), torch.bfloat16)
+
+
+def int4_linear() -> Iterator[Call]:
+    from cvperf.backends.triton import int4_linear as backend
+    from cvperf.backends.triton.configs import forcing
+
+    def call(kind: str, name: str, m: int, group: int, zero: bool, dtype: torch.dtype) -> Call:
+        n, k = 4096, 4096
+        x, weight = meta(m, k, dtype=dtype), meta(n, k // 2, dtype=torch.uint8)
+        scale, bias = meta(n, k // group, dtype=dtype), meta(n, dtype=dtype)
+        shift = meta(n, k // group, dtype=torch.int8) if zero else None
+
+        def run() -> None:
+            with forcing(kind):
+                backend.int4_linear(x, weight, scale, shift, bias, None)
+
+        def share(gpu: Architecture) -> float:
+            return backend.predicted_share(gpu, kind, m, n, k)
+
+        return Call("int4_linear", f"{kind}, {name}", run, share)
+
+    yield call("few", "groups of 128", 16, 128, False, torch.float16)
+    yield call("few", "groups of 32 with zeros", 1, 32, True, torch.bfloat16)
+    yield call("many", "groups of 128", 4096, 128, False, torch.float16)
+    yield call("many", "groups of 32 with zeros", 4096, 32, True, torch.bfloat16)
