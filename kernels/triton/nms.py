@@ -300,6 +300,8 @@ def nms_solve(
     tl.store(ends + 1, total)
     if number == chunks - 1:
         tl.store(counts + image, total.to(tl.int64))
-        for rest in range(total, padded_to, BLOCK):
-            place = rest + tl.arange(0, BLOCK)
-            tl.store(indices + image * padded_to + place, tl.full([BLOCK], -1, tl.int64), mask=place < padded_to)
+        if not FLAGS:
+            for rest in range(total, padded_to, BLOCK):
+                place = rest + tl.arange(0, BLOCK)
+                none = tl.full([BLOCK], -1, tl.int64)
+                tl.store(indices + image * padded_to + place, none, mask=place < padded_to)

@@ -32,6 +32,7 @@ class Call:
 def calls() -> Iterator[Call]:
     """Every call of every op."""
     yield from int8_gemm()
+    yield from nms()
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -51,3 +52,19 @@ def int8_gemm() -> Iterator[Call]:
 
     yield call("4096 cubed, exact sums", 4096, 4096, 4096, torch.int32)
     yield call("4096 cubed, scaled", 4096, 4096, 4096, torch.bfloat16)
+
+
+def nms() -> Iterator[Call]:
+    from cvperf.backends.triton import nms as backend
+
+    def call(name: str, images: int, count: int, dtype: torch.dtype) -> Call:
+        arguments = (meta(images, count, 4, dtype=dtype), meta(images, count, dtype=dtype))
+        return Call("nms_padded", name, lambda: backend.nms_padded(*arguments, 0.5, 100))
+
+    # nms launches the same kernels, and then reads how many boxes are left.
+    yield call("1 image of 1,000", 1, 1000, torch.float32)
+    yield call("8 images of 10,000, half", 8, 10_000, torch.float16)
+    boxes, scores, ids = meta(10_000, 4), meta(10_000), meta(10_000, dtype=torch.int64)
+    yield Call(
+        "batched_nms", "10,000", lambda: backend.classwise(boxes, scores, ids, 0.5)
+    )

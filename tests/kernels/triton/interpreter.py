@@ -33,6 +33,7 @@ def install() -> None:
     Builder.repaired = True
     _repair_arithmetic()
     _repair_casts()
+    _quicken_or()
     _check_addresses()
 
 
@@ -122,6 +123,22 @@ def _repair_casts() -> None:
     Builder.create_fp_trunc = Builder.create_fp_ext = lambda self, source, to: self.cast_impl(
         source, to
     )
+
+
+def _quicken_or() -> None:
+    """``tl.reduce_or`` in NumPy, not number by number."""
+    reduce = interpreter.ReduceOps.apply_impl
+
+    def apply_impl(self: Any, operands: Any) -> Any:
+        if self.combine_fn is not tl.standard._or_combine:
+            return reduce(self, operands)
+        (operand,) = operands
+        values = np.bitwise_or.reduce(
+            operand.handle.data, axis=self.axis, keepdims=self.keep_dims
+        )
+        return self.to_tensor(values, operand.dtype)
+
+    interpreter.ReduceOps.apply_impl = apply_impl
 
 
 # --- addresses ------------------------------------------------------------------------------------
