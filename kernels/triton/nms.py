@@ -41,7 +41,9 @@ import triton.language as tl
 PLANES = tl.constexpr(6)
 """x1, y1, x2, y2 and both screens of each box, each ``pitch`` apart."""
 LEAST_THRESHOLD = tl.constexpr(1e-30)
-LEAST_SCREEN = tl.constexpr(2.3509887016445750e-38)  # twice the least normal number: below, products lose precision
+LEAST_SCREEN = tl.constexpr(
+    2.3509887016445750e-38
+)  # twice the least normal number: below, products lose precision
 MOST_AREA = tl.constexpr(1e38)  # above, the sum of two areas may be infinite, and their IoU 0
 STEP = tl.constexpr(8)  # earlier boxes that a thread compares at a time
 
@@ -130,7 +132,9 @@ def _word(
             real = earlier >= least_rank
         bit = 1 << number
         u1, v1, u2, v2, its_below, its_above = _load_boxes(planes + earlier, pitch, real)
-        width = tl.maximum(tl.minimum(x2[None, :], u2[:, None]) - tl.maximum(x1[None, :], u1[:, None]), 0.0)
+        width = tl.maximum(
+            tl.minimum(x2[None, :], u2[:, None]) - tl.maximum(x1[None, :], u1[:, None]), 0.0
+        )
         height = tl.minimum(y2[None, :], v2[:, None]) - tl.maximum(y1[None, :], v1[:, None])
         if EXACT:
             inter = width * tl.maximum(height, 0.0)
@@ -147,12 +151,18 @@ def _word(
 
 
 @triton.jit
-def _overlaps(planes, pitch, ranks, position, end, least_rank, box, threshold, LISTED: tl.constexpr):
+def _overlaps(
+    planes, pitch, ranks, position, end, least_rank, box, threshold, LISTED: tl.constexpr
+):
     """The true word of ``_word``: divides only where the screens leave a doubt."""
-    certain, possible = _word(planes, pitch, ranks, position, end, least_rank, box, threshold, LISTED, False)
+    certain, possible = _word(
+        planes, pitch, ranks, position, end, least_rank, box, threshold, LISTED, False
+    )
     doubtful = tl.max((certain != possible).to(tl.int32), 0) != 0
     if doubtful | (threshold < LEAST_THRESHOLD):
-        certain, possible = _word(planes, pitch, ranks, position, end, least_rank, box, threshold, LISTED, True)
+        certain, possible = _word(
+            planes, pitch, ranks, position, end, least_rank, box, threshold, LISTED, True
+        )
     return certain
 
 
@@ -228,7 +238,9 @@ def nms_suppress(
         box = _load_boxes(planes + i, pitch, i < pitch)
         hits = tl.zeros([COLUMNS], tl.int32)
         for w in range(WORDS):
-            hits |= _overlaps(planes, pitch, kept, position + 32 * w, end, class_begin, box, threshold, True)
+            hits |= _overlaps(
+                planes, pitch, kept, position + 32 * w, end, class_begin, box, threshold, True
+            )
         suppressed = hits != 0
         if CLASSES:
             suppressed = suppressed & (tl.load(first + i, mask=i < count, other=2147483647) < after)

@@ -65,6 +65,4 @@ def nms() -> Iterator[Call]:
     yield call("1 image of 1,000", 1, 1000, torch.float32)
     yield call("8 images of 10,000, half", 8, 10_000, torch.float16)
     boxes, scores, ids = meta(10_000, 4), meta(10_000), meta(10_000, dtype=torch.int64)
-    yield Call(
-        "batched_nms", "10,000", lambda: backend.classwise(boxes, scores, ids, 0.5)
-    )
+    yield Call("batched_nms", "10,000", lambda: backend.classwise(boxes, scores, ids, 0.5))

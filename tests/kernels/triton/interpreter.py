@@ -133,9 +133,7 @@ def _quicken_or() -> None:
         if self.combine_fn is not tl.standard._or_combine:
             return reduce(self, operands)
         (operand,) = operands
-        values = np.bitwise_or.reduce(
-            operand.handle.data, axis=self.axis, keepdims=self.keep_dims
-        )
+        values = np.bitwise_or.reduce(operand.handle.data, axis=self.axis, keepdims=self.keep_dims)
         return self.to_tensor(values, operand.dtype)
 
     interpreter.ReduceOps.apply_impl = apply_impl
