@@ -1,36 +1,38 @@
 """Greedy non-maximum suppression, all of it on the device.
 
-Not yet run on hardware.
+Idea: boxes lie sorted by score, as planes x1, y1, x2, y2 (``nms_boxes``). They are settled in
+chunks of some thousand. ``nms_overlaps`` finds which boxes of a chunk overlap too much, for all
+chunks in one launch: a bit a pair, 32 earlier boxes a word, and a thread holds whole words, so no
+lane talks to another. ``nms_solve`` then settles one chunk in one program, and ``nms_suppress``
+compares the boxes of all later chunks with those that the chunk kept, on all multiprocessors. The
+work is N * (chunk + kept) / 2 pairs, the memory N * chunk / 8 bytes: 51 MB for 100,000 boxes, where
+a mask of all pairs takes 1.25 GB.
 
-Idea: boxes lie sorted by score, as planes x1, y1, x2, y2 (``nms_boxes``). They are settled in chunks of some thousand.
-``nms_overlaps`` finds which boxes of a chunk overlap too much, for all chunks in one launch: a bit a pair, 32 earlier
-boxes a word, so that one thread holds the words of one box and no lane ever talks to another. ``nms_solve`` then
-settles one chunk in one program; ``nms_suppress`` compares the boxes of all later chunks with those that the chunk
-kept, over the whole device. So the work is N * (chunk + kept) / 2 pairs and the memory N * chunk / 8 bytes, where one
-bit mask of all pairs takes N * N / 8 (1.25 GB at 100,000 boxes).
+Settling: box i stays unless a box before it that stays overlaps it. Since it only looks back this
+has one solution, and iterating from "all stay" reaches it: after k rounds every box with a chain of
+suppressors shorter than k is right. ``nms_solve`` takes 512 boxes at a time: first come the boxes
+kept before them in the chunk, a stream of words whose addresses depend on nothing; then rounds
+over the 512 x 512 bits, which lie in registers. Two to five rounds are usual, and 512 the most (a
+chain where each box overlaps the next alone). A kept box costs no trip to memory.
 
-Settling: box i stays if no box before it that stays overlaps it. That system has one solution, since it only looks
-back, and iterating it from "all stay" reaches it: after k rounds every box whose chain of suppressors is shorter than
-k is right. ``nms_solve`` takes 1,024 boxes at a time: first the boxes kept before them in the chunk (a stream of words
-whose addresses depend on nothing), then rounds over the 1,024 x 1,024 bits, which lie in registers. Two to five rounds
-are usual, 1,024 the most; a kept box costs no trip to memory, where the loop of torchvision makes one for each.
+Exactness: the answer is the CPU kernel's (kernels/cpu/nms_boxes.hpp). ``iou > t`` asks for the
+exactly rounded division. Two screens spare it, with s = t / (1 + t): the answer is no where
+``inter <= s * (area_i + area_j) * (1 - 2**-20)``, and yes where ``inter`` exceeds that product with
+``1 + 2**-20``, whatever was rounded. Both are sums of two numbers known for each box. Where a tile
+has a pair in between, it is divided (``EXACT``); launch without fused multiply-adds, which would
+round less often than the CPU. A box without area, or with one that is NaN or infinite, neither
+suppresses nor is suppressed at t >= 0: its screens are infinite. Below t = 1e-30 all is divided.
 
-Exactness: the answer is the CPU kernel's, bit for bit (kernels/cpu/nms_boxes.hpp). ``iou > t`` needs the IoU's exactly
-rounded division. Two screens spare it: with s = t / (1 + t), ``inter <= s * (area_i + area_j) * (1 - 2**-20)`` is a
-certain no and ``inter > s * (area_i + area_j) * (1 + 2**-20)`` a certain yes, whatever was rounded. Both products are a
-sum of two numbers known for each box. Only a tile with a pair between the two is divided (``EXACT``), which must be
-compiled without fused multiply-adds. A box without area, or with one that is NaN or infinite, neither suppresses nor
-is suppressed at t >= 0: its screens are infinite. Below t = 1e-30 every tile is divided.
+Prediction for an H100 (not yet run on hardware): a pair takes 10 instructions of the half-rate pipe
+(min, max, compare, select) and 5 of the other, 20 cycles for 32 pairs: 1.4e12 pairs a second. At
+10,000 boxes of which half are kept: 37 M pairs, 27 us; 20 blocks to settle, 1.2 us each, and 2.6 MB
+of words at the 85 GB/s of one multiprocessor, 55 us; the sort (torch.sort) 30 us, and 2 us between
+each of ten launches: 130 us, a third of it bound by the pairs' instructions. Launched from Python
+one by one they take longer than they run, so only a CUDA graph of ``nms_padded`` will show it.
 
-Roofline (H100, predicted): a pair costs 10 instructions of the half-rate pipe (min, max, compare, select) and 5 of the
-other, so 20 cycles for 32 pairs on a scheduler: 1.4e12 pairs a second. 10,000 uniform boxes, chunks of 4,096: 20 M
-pairs in chunks and 24 M with kept ones, 31 us; ten blocks to settle, 1.2 us each, and 3.2 MB of words at the 85 GB/s
-of one multiprocessor, 50 us. With the sort (torch.sort, 30 us) and the gaps between nine launches some 130 us.
-What limits it: one multiprocessor settles while the others wait.
-
-Source: the bit mask of torchvision's nms_kernel.cu; the rounds are the fixed-point view of a greedy independent set
-(Blelloch et al., "Greedy Sequential Maximal Independent Set and Matching are Parallel on Average", SPAA 2012), which
-also gives their number: O(log**2 n) for random scores.
+Source: the bit mask of torchvision's nms_kernel.cu; the rounds are the fixed-point view of a greedy
+independent set (Blelloch et al., "Greedy Sequential Maximal Independent Set and Matching are
+Parallel on Average", SPAA 2012), whose number is O(log(n)**2) for scores in random order.
 """
 
 from __future__ import annotations
@@ -40,10 +42,8 @@ import triton.language as tl
 
 PLANES = tl.constexpr(6)
 """x1, y1, x2, y2 and both screens of each box, each ``pitch`` apart."""
-LEAST_THRESHOLD = tl.constexpr(1e-30)
-LEAST_SCREEN = tl.constexpr(
-    2.3509887016445750e-38
-)  # twice the least normal number: below, products lose precision
+LEAST_THRESHOLD = tl.constexpr(1e-30)  # below, the screens would underflow
+LEAST_SCREEN = tl.constexpr(2.3509887016445750e-38)  # twice the least normal number
 MOST_AREA = tl.constexpr(1e38)  # above, the sum of two areas may be infinite, and their IoU 0
 STEP = tl.constexpr(8)  # earlier boxes that a thread compares at a time
 
@@ -61,9 +61,10 @@ def nms_keys(scores, keys, count, BLOCK: tl.constexpr):
 
 @triton.jit(do_not_specialize=["count", "chunks"])
 def nms_boxes(
-    boxes, order, planes, removed, ends, count, pitch, chunks, share_below, share_above, BLOCK: tl.constexpr
+    boxes, order, planes, removed, ends,
+    count, pitch, chunks, share_below, share_above, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Boxes by descending score as planes in float32, with their screens; padded to ``pitch`` with boxes of NaN."""
+    """Boxes in ``order`` as float32 planes with their screens; boxes of NaN up to ``pitch``."""
     image = tl.program_id(1).to(tl.int64)
     rank = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = rank < count
@@ -113,12 +114,14 @@ def _bits(flags, bit):
 
 @triton.jit
 def _word(
-    planes, pitch, ranks, position, end, least_rank, box, threshold, LISTED: tl.constexpr, EXACT: tl.constexpr
+    planes, pitch, ranks, position, end, least_rank, box, threshold,
+    LISTED: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """Which of 32 earlier boxes overlap each of ``box`` too much: a bit each.
 
-    The earlier ones are those of the ranks ``ranks[position:]`` (LISTED), or ``position`` and on. Returns two words:
-    the certain overlaps, and those that are not certain to be none. EXACT: both are the truth.
+    The earlier ones are those of ``ranks[position:end]`` that are not below ``least_rank``
+    (LISTED), or number ``position`` and on. Returns two words: the certain overlaps, and those that
+    are not certain to be none. EXACT: both are the truth.
     """
     x1, y1, x2, y2, below, above = box
     certain = tl.zeros_like(x1).to(tl.int32)
@@ -178,10 +181,11 @@ def nms_overlaps(
     planes, words, first, count, pitch, chunk, threshold,
     COLUMNS: tl.constexpr, WORDS: tl.constexpr, CLASSES: tl.constexpr,
 ):  # fmt: skip
-    """words[image, w, i], bit b: whether box ``32 w + b`` of i's chunk comes before i and overlaps it too much.
+    """words[image, w, i], bit b: box ``32 w + b`` of i's chunk, before i, overlaps it too much.
 
-    One program: ``COLUMNS`` boxes i against ``32 WORDS`` boxes of their chunk. Words with no box before i stay
-    unwritten. CLASSES: boxes are sorted by class, and ``first[i]`` is where that of i begins.
+    One program: ``COLUMNS`` boxes i against ``32 WORDS`` boxes of their chunk. Words with no box
+    before i stay unwritten. CLASSES: boxes are sorted by class, ``first[i]`` is where that of i
+    begins.
     """
     image = tl.program_id(2).to(tl.int64)
     begin = tl.program_id(0) * COLUMNS
@@ -217,7 +221,8 @@ def nms_suppress(
 ):  # fmt: skip
     """Marks the boxes of later chunks that a box kept of chunk ``number`` suppresses.
 
-    One program: ``COLUMNS`` boxes against ``32 WORDS`` kept ones. Several may mark the same box; all write 1.
+    One program: ``COLUMNS`` boxes against ``32 WORDS`` kept ones. Several may mark the same box;
+    all write 1.
     """
     image = tl.program_id(2).to(tl.int64)
     ends += image * (chunks + 1) + number
@@ -258,13 +263,14 @@ def _packed(flags, BLOCK: tl.constexpr):
 def nms_solve(
     words, removed, order, settled, kept, ends, indices, counts, stays,
     count, pitch, chunk, number, chunks, limit, padded_to,
-    BLOCK: tl.constexpr, STREAM: tl.constexpr, FLAGS: tl.constexpr,
+    BLOCK: tl.constexpr, STREAM: tl.constexpr, STAGES: tl.constexpr, FLAGS: tl.constexpr,
 ):  # fmt: skip
-    """Settles chunk ``number`` of each image: one program an image, after the chunks before have settled.
+    """Settles chunk ``number`` of each image, one program an image, after the chunks before it.
 
-    kept[image, limit]: ranks of the boxes kept, from ``ends[image, number]`` to ``ends[image, number + 1]`` those of
-    this chunk; indices: the boxes they are; both end at ``limit`` boxes. FLAGS: instead of indices, ``stays`` of
-    every box. settled[image, chunk / 32]: scratch, the kept boxes of this chunk as bits.
+    kept[image, limit]: ranks of the boxes kept, those of this chunk from ``ends[image, number]`` to
+    ``ends[image, number + 1]``; indices: the boxes they are. Both end at ``limit`` boxes. FLAGS:
+    instead of indices, ``stays`` of every box. settled[image, chunk / 32]: scratch, the kept boxes
+    of this chunk as bits.
     """
     image = tl.program_id(0).to(tl.int64)
     words += image * (chunk // 32) * pitch
@@ -284,7 +290,7 @@ def nms_solve(
             own = offset // 32 + group
             tile = tl.load(column + own[:, None] * pitch, mask=back, other=0)
             hits = tl.load(removed + i).to(tl.int32)
-            for row in range(0, offset // 32, STREAM):
+            for row in tl.range(0, offset // 32, STREAM, num_stages=STAGES):
                 rows = row + tl.arange(0, STREAM)
                 before = tl.load(column + rows[:, None] * pitch)
                 hits |= tl.reduce_or(before & tl.load(settled + rows)[:, None], 0)

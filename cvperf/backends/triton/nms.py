@@ -23,7 +23,7 @@ from cvperf.kernels.triton import nms as kernels
 CHUNK = 4096
 """Boxes settled by one launch: each box takes CHUNK / 8 bytes of bits."""
 SORTED = Config.of(4, 1, BLOCK=256)
-SOLVE = Config.of(4, 1, BLOCK=512, STREAM=16)
+SOLVE = Config.of(4, 1, BLOCK=512, STREAM=16, STAGES=3)
 _MOST_BOXES, _MOST_IMAGES = 1 << 24, 65535
 _PAIR = 40.0
 """Float32 operations in whose time a pair is compared: 20 cycles of a lane."""
@@ -36,7 +36,7 @@ _MORE = (
 )
 PAIRS = Space(
     "nms_overlaps",
-    dict.fromkeys((80, 90, 100), {"small": _SMALL, "large": _LARGE}),
+    {capability: {"small": _SMALL, "large": _LARGE} for capability in (80, 90, 100)},
     lambda config: 4 * config["COLUMNS"],
     dict.fromkeys((80, 90, 100), _MORE),
 )
@@ -146,11 +146,11 @@ class _Greedy:
         device, words = boxes.device, self.chunk // 32
         self.planes = torch.empty(images, kernels.PLANES.value, self.pitch, device=device)
         self.removed = torch.empty(images, self.pitch, dtype=torch.int8, device=device)
-        integers = {"dtype": torch.int32, "device": device}
-        self.words = torch.empty(images, words, self.pitch, **integers)
-        self.settled = torch.empty(images, words, **integers)
-        self.kept = torch.empty(images, limit, **integers)
-        self.ends = torch.empty(images, self.chunks + 1, **integers)
+        integer = torch.int32
+        self.words = torch.empty(images, words, self.pitch, dtype=integer, device=device)
+        self.settled = torch.empty(images, words, dtype=integer, device=device)
+        self.kept = torch.empty(images, limit, dtype=integer, device=device)
+        self.ends = torch.empty(images, self.chunks + 1, dtype=integer, device=device)
         self.counts = torch.empty(images, dtype=torch.int64, device=device)
 
     def run(

@@ -1,4 +1,4 @@
-"""NMS in Triton: index for index what the CPU kernel answers, degenerate boxes and ties included."""
+"""NMS in Triton: index for index what the CPU kernel answers, ties and NaN included."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TILES = Config.of(4, 1, COLUMNS=128, WORDS=4)
 SMALL = {
     "CHUNK": 256,
     "SORTED": Config.of(4, 1, BLOCK=128),
-    "SOLVE": Config.of(4, 1, BLOCK=128, STREAM=4),
+    "SOLVE": Config.of(4, 1, BLOCK=128, STREAM=4, STAGES=3),
     "PAIRS": Space("nms_overlaps", {90: {"small": TILES, "large": TILES}}, lambda _: 0, {}),
 }
 
@@ -169,7 +169,7 @@ FAULTS = [
     Fault("one round settles a block", "nms", "changed = tl.reduce_or(better ^ bits, 0)",
           "changed = 0", a_chain),
     Fault("boxes kept before in the chunk are left out", "nms",
-          "for row in range(0, offset // 32, STREAM)", "for row in range(0, 0, STREAM)",
+          "in tl.range(0, offset // 32, STREAM", "in tl.range(0, 0, STREAM",
           three_chunks),
     Fault("doubts are not divided", "nms", "if doubtful | (threshold", "if (threshold",
           integer_boxes_at_the_threshold),
