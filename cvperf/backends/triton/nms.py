@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for
 from cvperf.backends.triton.launch import launch, machine
-from cvperf.backends.triton.model import Architecture, Tiles, seconds
+from cvperf.backends.triton.model import LAUNCH_S, Architecture, Tiles, seconds
 from cvperf.errors import UnsupportedError
 from cvperf.kernels.triton import nms as kernels
 
@@ -211,7 +211,7 @@ class _Greedy:
         gpu = machine(self.boxes.device)
         config = config_for(
             PAIRS,
-            "small" if self.images * self.pitch <= 4096 else "large",
+            _kind(self.images, self.pitch),
             bucket(self.images, self.pitch),
             gpu,
             lambda config: predicted(gpu, config, self.images, self.pitch, self.chunk),
@@ -270,6 +270,28 @@ class _Greedy:
             config=config,
             enable_fp_fusion=False,
         )
+
+
+def predicted_share(gpu: Architecture, images: int, count: int, limit: int) -> float:
+    """Share of the roofline, which is that of comparing pairs, if half of the boxes are kept.
+
+    Besides, one multiprocessor an image settles: it reads each chunk's words at 64 bytes a cycle,
+    and takes 1.2 microseconds a block; and the sort takes ten launches.
+    """
+    pitch = -(-count // SOLVE["BLOCK"]) * SOLVE["BLOCK"]
+    chunk = min(CHUNK, pitch)
+    chunks = min(-(-count // chunk), -(-2 * limit // chunk))  # later ones end at once
+    config = PAIRS.default(gpu, _kind(images, pitch))
+    later = images * (chunks - 1) * chunk / 2 * (count - chunk * chunks / 2)
+    pairs = images * count * chunk / 2 + later
+    rate = gpu.rates["float32"] / _PAIR
+    settling = chunks * chunk * (chunk / 16 / 85e9 + 1.2e-6 / SOLVE["BLOCK"])
+    comparing = predicted(gpu, config, images, pitch, chunk) + later / rate
+    return pairs / rate / (comparing + settling + (12 + 2 * chunks) * LAUNCH_S)
+
+
+def _kind(images: int, pitch: int) -> str:
+    return "small" if images * pitch <= 4096 else "large"
 
 
 def predicted(gpu: Architecture, config: Config, images: int, pitch: int, chunk: int) -> float:
