@@ -47,6 +47,7 @@ SERVED = (
     Served("nms", "nms", FLOATS),
     Served("batched_nms", "nms", FLOATS),
     Served("nms_padded", "nms", FLOATS),
+    Served("soft_nms", "nms", FLOATS),
 )
 
 

@@ -1,5 +1,5 @@
-"""NMS in Triton. All of it runs on the GPU; only ``nms`` and ``batched_nms``, whose answer has as
-many entries as there are boxes kept, read one number at the very end.
+"""NMS in Triton. All of it runs on the GPU; only ``nms``, ``batched_nms`` and ``soft_nms``, whose
+answers have as many entries as there are boxes kept, read one number at the very end.
 
 Composed of ``torch.sort`` and the kernels of ``kernels/triton/nms.py``. Scores are sorted as
 integer keys, since on a GPU torch's order of -0 and of NaN depends on how many there are.
@@ -19,11 +19,13 @@ from cvperf.backends.triton.launch import launch, machine
 from cvperf.backends.triton.model import LAUNCH_S, Architecture, Tiles, seconds
 from cvperf.errors import UnsupportedError
 from cvperf.kernels.triton import nms as kernels
+from cvperf.kernels.triton.soft_nms import soft_nms_kernel
 
 CHUNK = 4096
 """Boxes settled by one launch: each box takes CHUNK / 8 bytes of bits."""
 SORTED = Config.of(4, 1, BLOCK=256)
 SOLVE = Config.of(4, 1, BLOCK=512, STREAM=16, STAGES=3)
+SOFT = Config.of(8, 1, BLOCK=1024)
 _MOST_BOXES, _MOST_IMAGES = 1 << 24, 65535
 _PAIR = 40.0
 """Float32 operations in whose time a pair is compared: 20 cycles of a lane."""
@@ -58,15 +60,20 @@ class Screens:
 
     @classmethod
     def of(cls, iou_threshold: float) -> Screens:
-        with np.errstate(over="ignore"):
-            rounded = np.float32(iou_threshold)
-        if float(rounded) > iou_threshold:
-            rounded = np.nextafter(rounded, np.float32(-math.inf))
-        t = float(rounded)
+        t = _rounded_down(iou_threshold)
         if not t < 1:  # no IoU exceeds 1
             return cls(t, math.inf, math.inf)
         share = t / (1 + t) if t > 0 else 0.0
         return cls(t, share * (1 - 2.0**-20), share * (1 + 2.0**-20))
+
+
+def _rounded_down(number: float) -> float:
+    """The largest float32 that is not above it."""
+    with np.errstate(over="ignore"):
+        rounded = np.float32(number)
+    if float(rounded) > number:
+        rounded = np.nextafter(rounded, np.float32(-math.inf))
+    return float(rounded)
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -92,6 +99,59 @@ def nms_padded(
         indices = torch.full((images, max_output), -1, dtype=torch.int64, device=boxes.device)
         return indices, torch.zeros(images, dtype=torch.int64, device=boxes.device)
     return _first(boxes, scores, iou_threshold, min(count, max_output), padded_to=max_output)
+
+
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    method: str,
+    iou_threshold: float,
+    sigma: float,
+    score_threshold: float,
+    max_output: int | None,
+) -> tuple[Tensor, Tensor]:
+    indices, selected, selections = selected_softly(
+        boxes, scores, method, iou_threshold, sigma, score_threshold, max_output
+    )
+    count = int(selections)
+    return indices[:count].clone(), selected[:count].clone()
+
+
+def selected_softly(
+    boxes: Tensor,
+    scores: Tensor,
+    method: str,
+    iou_threshold: float,
+    sigma: float,
+    score_threshold: float,
+    max_output: int | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As soft_nms, in memory for every box, and int64 [1], how many are selected."""
+    boxes, scores, count = boxes.contiguous(), scores.contiguous(), scores.numel()
+    limit = count if max_output is None else min(max_output, count)
+    device, gaussian = boxes.device, method == "gaussian"
+    indices = torch.empty(limit, dtype=torch.int64, device=device)
+    selected = torch.empty(limit, dtype=scores.dtype, device=device)
+    selections = torch.zeros(1, dtype=torch.int64, device=device)
+    launch(
+        soft_nms_kernel,
+        (min(limit, 1),),
+        boxes,
+        scores,
+        torch.empty(count, dtype=torch.float32, device=device),
+        indices,
+        selected,
+        selections,
+        count,
+        limit,
+        0.0 if gaussian else _rounded_down(iou_threshold),
+        float(sigma),
+        -_rounded_down(-score_threshold),
+        GAUSSIAN=gaussian,
+        config=SOFT,
+        enable_fp_fusion=False,
+    )
+    return indices, selected, selections
 
 
 def classwise(

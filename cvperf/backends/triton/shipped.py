@@ -102,3 +102,14 @@ def nms() -> Iterator[Call]:
     yield call("8 images of 10,000, half", 8, 10_000, torch.float16)
     boxes, scores, ids = meta(10_000, 4), meta(10_000), meta(10_000, dtype=torch.int64)
     yield Call("batched_nms", "10,000", lambda: backend.classwise(boxes, scores, ids, 0.5))
+
+    def softly(method: str, dtype: torch.dtype) -> Call:
+        its_boxes, its_scores = meta(1000, 4, dtype=dtype), meta(1000, dtype=dtype)
+        return Call(
+            "soft_nms",
+            method,
+            lambda: backend.selected_softly(its_boxes, its_scores, method, 0.3, 0.5, 0.001, None),
+        )
+
+    yield softly("linear", torch.float32)
+    yield softly("gaussian", torch.float16)
