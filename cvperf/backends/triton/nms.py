@@ -19,7 +19,7 @@ from cvperf.backends.triton.launch import launch, machine
 from cvperf.backends.triton.model import LAUNCH_S, Architecture, Tiles, seconds
 from cvperf.errors import UnsupportedError
 from cvperf.kernels.triton import nms as kernels
-from cvperf.kernels.triton.soft_nms import soft_nms_kernel
+from cvperf.kernels.triton import soft_nms as soft_kernels
 
 CHUNK = 4096
 """Boxes settled by one launch: each box takes CHUNK / 8 bytes of bits."""
@@ -134,7 +134,7 @@ def selected_softly(
     selected = torch.empty(limit, dtype=scores.dtype, device=device)
     selections = torch.zeros(1, dtype=torch.int64, device=device)
     launch(
-        soft_nms_kernel,
+        soft_kernels.soft_nms_kernel,
         (min(limit, 1),),
         boxes,
         scores,

@@ -38,7 +38,7 @@ def linear() -> None:
 
 
 def gaussian() -> None:
-    check(*crowd(100), method="gaussian", score_threshold=0.2)
+    check(*crowd(100), method="gaussian", sigma=2.0, max_output=60)
 
 
 def ties() -> None:
@@ -81,12 +81,12 @@ def test_ends_where_no_score_is_high_enough() -> None:
 
 FAULTS = [
     Fault("a box is selected twice", "soft_nms", "(value >= least) & (i != chosen)",
-          "(value >= least) & (i >= 0)", linear),
+          "(value >= least) & (i >= 0)", gaussian),
     Fault("scores of the last block are not masked", "soft_nms",
           "tl.store(current + i, value, mask=i < count)\n            highest",
           "tl.store(current + i, value)\n            highest", linear),
     Fault("ties go to the higher index", "soft_nms",
-          "best = tl.where(highest > score, start + place, best)\n    ",
-          "best = tl.where(highest >= score, start + place, best)\n    ", ties),
+          "            best = tl.where(highest > score,", "            best = tl.where(highest >= score,",
+          ties),
     Fault("the overlap is not squared", "soft_nms", "-(overlap * overlap)", "-overlap", gaussian),
 ]  # fmt: skip
