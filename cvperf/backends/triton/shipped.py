@@ -38,6 +38,7 @@ def calls() -> Iterator[Call]:
     """Every call of every op."""
     yield from int8_gemm()
     yield from nms()
+    yield from int4_linear()
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -47,9 +48,11 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def int8_gemm() -> Iterator[Call]:
     from cvperf.backends.triton import int8_gemm as backend
+    from cvperf.backends.triton.configs import forcing
     from cvperf.backends.triton.layouts import packed_int8_shape
 
     def call(
+        kind: str,
         name: str,
         size: tuple[int, int, int],
         out: torch.dtype,
@@ -65,24 +68,54 @@ def int8_gemm() -> Iterator[Call]:
             *(meta(m, dtype=torch.int32) if zero else None, meta(n) if scaled else None),
             *(activation, out),
         )
-        return Call(
-            "int8_gemm",
-            name,
-            lambda: backend.int8_gemm(*arguments),
-            lambda gpu: backend.predicted_share(gpu, m, n, k, out.itemsize),
-        )
 
-    large, medium, tail = (4096, 4096, 4096), (1024, 1024, 1024), (4096, 4080, 4096)
-    yield call("large, exact sums", large, torch.int32)
-    yield call("large, to bfloat16", large, torch.bfloat16, activation="silu")
-    yield call("large, to float32", large, torch.float32)
-    yield call("large, requantised", large, torch.int8, activation="relu")
-    yield call("large, unsigned with zero points", large, torch.bfloat16, torch.uint8, zero=True)
-    yield call("large, K with a tail", tail, torch.bfloat16)
-    yield call("medium", medium, torch.float32)
-    yield call("skinny", (64, 4096, 4096), torch.bfloat16)
-    yield call("few rows", (16, 4096, 4096), torch.bfloat16)
-    yield call("few rows, unsigned", (1, 4096, 4096), torch.float32, torch.uint8, zero=True)
+        def run() -> None:
+            with forcing(kind):
+                backend.int8_gemm(*arguments)
+
+        def share(gpu: Architecture) -> float:
+            return backend.predicted_share(gpu, kind, m, n, k, out.itemsize)
+
+        return Call("int8_gemm", f"{kind}, {name}", run, share)
+
+    large = (4096, 4096, 4096)
+    yield call("large", "exact sums", large, torch.int32)
+    yield call("large", "to bfloat16", large, torch.bfloat16, activation="silu")
+    yield call("large", "to float32", large, torch.float32)
+    yield call("large", "requantised", large, torch.int8, activation="relu")
+    yield call("large", "unsigned", large, torch.bfloat16, torch.uint8, zero=True)
+    yield call("large", "K with a tail", (4096, 4080, 4096), torch.bfloat16)
+    yield call("medium", "to float32", (1024, 1024, 1024), torch.float32)
+    yield call("skinny", "to bfloat16", (128, 4096, 4096), torch.bfloat16)
+    yield call("skinny", "sum in parts", (64, 8192, 1024), torch.bfloat16)
+    yield call("few", "to bfloat16", (16, 4096, 4096), torch.bfloat16)
+    yield call("few", "unsigned", (1, 4096, 4096), torch.float32, torch.uint8, zero=True)
+    yield call("few", "sum in parts", (16, 16384, 512), torch.bfloat16)
+
+
+def int4_linear() -> Iterator[Call]:
+    from cvperf.backends.triton import int4_linear as backend
+    from cvperf.backends.triton.configs import forcing
+
+    def call(kind: str, name: str, m: int, group: int, zero: bool, dtype: torch.dtype) -> Call:
+        n, k = 4096, 4096
+        x, weight = meta(m, k, dtype=dtype), meta(n, k // 2, dtype=torch.uint8)
+        scale, bias = meta(n, k // group, dtype=dtype), meta(n, dtype=dtype)
+        shift = meta(n, k // group, dtype=torch.int8) if zero else None
+
+        def run() -> None:
+            with forcing(kind):
+                backend.int4_linear(x, weight, scale, shift, bias, None)
+
+        def share(gpu: Architecture) -> float:
+            return backend.predicted_share(gpu, kind, m, n, k)
+
+        return Call("int4_linear", f"{kind}, {name}", run, share)
+
+    yield call("few", "groups of 128", 16, 128, False, torch.float16)
+    yield call("few", "groups of 32 with zeros", 1, 32, True, torch.bfloat16)
+    yield call("many", "groups of 128", 4096, 128, False, torch.float16)
+    yield call("many", "groups of 32 with zeros", 4096, 32, True, torch.bfloat16)
 
 
 def nms() -> Iterator[Call]:

@@ -86,7 +86,7 @@ FAULTS = [
           "tl.store(current + i, value, mask=i < count)\n            highest",
           "tl.store(current + i, value)\n            highest", linear),
     Fault("ties go to the higher index", "soft_nms",
-          "            best = tl.where(highest > score,", "            best = tl.where(highest >= score,",
-          ties),
+          "            best = tl.where(highest > score,",
+          "            best = tl.where(highest >= score,", ties),
     Fault("the overlap is not squared", "soft_nms", "-(overlap * overlap)", "-overlap", gaussian),
 ]  # fmt: skip
