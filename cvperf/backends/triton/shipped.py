@@ -37,6 +37,7 @@ class Call:
 def calls() -> Iterator[Call]:
     """Every call of every op."""
     yield from int8_gemm()
+    yield from nms()
     yield from int4_linear()
 
 
@@ -115,3 +116,33 @@ def int4_linear() -> Iterator[Call]:
     yield call("few", "groups of 32 with zeros", 1, 32, True, torch.bfloat16)
     yield call("many", "groups of 128", 4096, 128, False, torch.float16)
     yield call("many", "groups of 32 with zeros", 4096, 32, True, torch.bfloat16)
+
+
+def nms() -> Iterator[Call]:
+    from cvperf.backends.triton import nms as backend
+
+    def call(name: str, images: int, count: int, dtype: torch.dtype) -> Call:
+        arguments = (meta(images, count, 4, dtype=dtype), meta(images, count, dtype=dtype))
+        return Call(
+            "nms_padded",
+            name,
+            lambda: backend.nms_padded(*arguments, 0.5, count),
+            lambda gpu: backend.predicted_share(gpu, images, count, count),
+        )
+
+    # nms launches the same kernels, and then reads how many boxes are left.
+    yield call("1 image of 1,000", 1, 1000, torch.float32)
+    yield call("8 images of 10,000, half", 8, 10_000, torch.float16)
+    boxes, scores, ids = meta(10_000, 4), meta(10_000), meta(10_000, dtype=torch.int64)
+    yield Call("batched_nms", "10,000", lambda: backend.classwise(boxes, scores, ids, 0.5))
+
+    def softly(method: str, dtype: torch.dtype) -> Call:
+        its_boxes, its_scores = meta(1000, 4, dtype=dtype), meta(1000, dtype=dtype)
+        return Call(
+            "soft_nms",
+            method,
+            lambda: backend.selected_softly(its_boxes, its_scores, method, 0.3, 0.5, 0.001, None),
+        )
+
+    yield softly("linear", torch.float32)
+    yield softly("gaussian", torch.float16)

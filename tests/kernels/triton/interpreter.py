@@ -34,6 +34,7 @@ def install() -> None:
     np.seterr(over="ignore")  # exp may overflow to infinity, as it does on a GPU
     _repair_arithmetic()
     _repair_casts()
+    _quicken_or()
     _repair_loop_bounds()
     _check_addresses()
 
@@ -124,6 +125,20 @@ def _repair_casts() -> None:
     Builder.create_fp_trunc = Builder.create_fp_ext = lambda self, source, to: self.cast_impl(
         source, to
     )
+
+
+def _quicken_or() -> None:
+    """``tl.reduce_or`` in NumPy, not number by number."""
+    reduce = interpreter.ReduceOps.apply_impl
+
+    def apply_impl(self: Any, operands: Any) -> Any:
+        if self.combine_fn is not tl.standard._or_combine:
+            return reduce(self, operands)
+        (operand,) = operands
+        values = np.bitwise_or.reduce(operand.handle.data, axis=self.axis, keepdims=self.keep_dims)
+        return self.to_tensor(values, operand.dtype)
+
+    interpreter.ReduceOps.apply_impl = apply_impl
 
 
 def _repair_loop_bounds() -> None:

@@ -1,0 +1,372 @@
+"""NMS in Triton. All of it runs on the GPU; only ``nms``, ``batched_nms`` and ``soft_nms``, whose
+answers have as many entries as there are boxes kept, read one number at the very end.
+
+Composed of ``torch.sort`` and the kernels of ``kernels/triton/nms.py``. Scores are sorted as
+integer keys, since on a GPU torch's order of -0 and of NaN depends on how many there are.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cvperf.backends.triton.configs import Config, Space, bucket, config_for
+from cvperf.backends.triton.launch import launch, machine
+from cvperf.backends.triton.model import LAUNCH_S, Architecture, Tiles, seconds
+from cvperf.errors import UnsupportedError
+from cvperf.kernels.triton import nms as kernels
+from cvperf.kernels.triton import soft_nms as soft_kernels
+
+CHUNK = 4096
+"""Boxes settled by one launch: each box takes CHUNK / 8 bytes of bits."""
+SORTED = Config.of(4, 1, BLOCK=256)
+SOLVE = Config.of(4, 1, BLOCK=512, STREAM=16, STAGES=3)
+SOFT = Config.of(8, 1, BLOCK=1024)
+_MOST_BOXES, _MOST_IMAGES = 1 << 24, 65535
+_PAIR = 40.0
+"""Float32 operations in whose time a pair is compared: 20 cycles of a lane."""
+
+_SMALL = Config.of(4, 1, COLUMNS=128, WORDS=2)
+_LARGE = Config.of(4, 1, COLUMNS=256, WORDS=4)
+_MORE = (
+    *(Config.of(4, 1, COLUMNS=512, WORDS=4), Config.of(4, 1, COLUMNS=512, WORDS=8)),
+    *(Config.of(4, 1, COLUMNS=128, WORDS=1), Config.of(4, 1, COLUMNS=256, WORDS=2)),
+)
+PAIRS = Space(
+    "nms_overlaps",
+    {capability: {"small": _SMALL, "large": _LARGE} for capability in (80, 90, 100)},
+    lambda config: 4 * config["COLUMNS"],
+    dict.fromkeys((80, 90, 100), _MORE),
+)
+
+
+@dataclass(frozen=True)
+class Screens:
+    """The threshold, ready for the kernels: float32 numbers.
+
+    Attributes:
+        threshold: the largest float32 that is not above the one asked for.
+        below: share of two boxes' areas that their intersection exceeds where it matters.
+        above: share above which it certainly does.
+    """
+
+    threshold: float
+    below: float
+    above: float
+
+    @classmethod
+    def of(cls, iou_threshold: float) -> Screens:
+        t = _rounded_down(iou_threshold)
+        if not t < 1:  # no IoU exceeds 1
+            return cls(t, math.inf, math.inf)
+        share = t / (1 + t) if t > 0 else 0.0
+        return cls(t, share * (1 - 2.0**-20), share * (1 + 2.0**-20))
+
+
+def _rounded_down(number: float) -> float:
+    """The largest float32 that is not above it."""
+    with np.errstate(over="ignore"):
+        rounded = np.float32(number)
+    if float(rounded) > number:
+        rounded = np.nextafter(rounded, np.float32(-math.inf))
+    return float(rounded)
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    count = scores.numel()
+    if count == 0:
+        return torch.empty(0, dtype=torch.int64, device=boxes.device)
+    indices, counts = _first(boxes[None], scores[None], iou_threshold, count, padded_to=0)
+    return indices[0, : int(counts)].clone()  # ten kept boxes do not hold memory of ten thousand
+
+
+def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    if scores.numel() == 0:
+        return torch.empty(0, dtype=torch.int64, device=boxes.device)
+    order, stays = classwise(boxes, scores, idxs, iou_threshold)
+    return order.masked_select(stays)
+
+
+def nms_padded(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int
+) -> tuple[Tensor, Tensor]:
+    images, count = scores.shape
+    if images == 0 or count == 0 or max_output == 0:
+        indices = torch.full((images, max_output), -1, dtype=torch.int64, device=boxes.device)
+        return indices, torch.zeros(images, dtype=torch.int64, device=boxes.device)
+    return _first(boxes, scores, iou_threshold, min(count, max_output), padded_to=max_output)
+
+
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    method: str,
+    iou_threshold: float,
+    sigma: float,
+    score_threshold: float,
+    max_output: int | None,
+) -> tuple[Tensor, Tensor]:
+    indices, selected, selections = selected_softly(
+        boxes, scores, method, iou_threshold, sigma, score_threshold, max_output
+    )
+    count = int(selections)
+    return indices[:count].clone(), selected[:count].clone()
+
+
+def selected_softly(
+    boxes: Tensor,
+    scores: Tensor,
+    method: str,
+    iou_threshold: float,
+    sigma: float,
+    score_threshold: float,
+    max_output: int | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As soft_nms, in memory for every box, and int64 [1], how many are selected."""
+    boxes, scores, count = boxes.contiguous(), scores.contiguous(), scores.numel()
+    limit = count if max_output is None else min(max_output, count)
+    device, gaussian = boxes.device, method == "gaussian"
+    indices = torch.empty(limit, dtype=torch.int64, device=device)
+    selected = torch.empty(limit, dtype=scores.dtype, device=device)
+    selections = torch.zeros(1, dtype=torch.int64, device=device)
+    launch(
+        soft_kernels.soft_nms_kernel,
+        (min(limit, 1),),
+        boxes,
+        scores,
+        torch.empty(count, dtype=torch.float32, device=device),
+        indices,
+        selected,
+        selections,
+        count,
+        limit,
+        0.0 if gaussian else _rounded_down(iou_threshold),
+        float(sigma),
+        -_rounded_down(-score_threshold),
+        GAUSSIAN=gaussian,
+        config=SOFT,
+        enable_fp_fusion=False,
+    )
+    return indices, selected, selections
+
+
+def classwise(
+    boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float
+) -> tuple[Tensor, Tensor]:
+    """int64 [N] boxes by descending score, and bool [N] whether each stays in its class."""
+    order = _by_score(scores[None])[0]
+    classes, by_class = idxs.to(torch.int64)[order].sort(dim=0, stable=True)
+    first = torch.searchsorted(classes, classes, out_int32=True)
+    count = scores.numel()
+    stays = torch.empty(count, dtype=torch.bool, device=boxes.device)
+    greedy = _Greedy(boxes[None], order[by_class][None], first, count)
+    greedy.run(iou_threshold, stays=stays)
+    return order, stays[order]
+
+
+def _first(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int, *, padded_to: int
+) -> tuple[Tensor, Tensor]:
+    """The first ``limit`` boxes that each image keeps, then -1 up to ``padded_to``."""
+    shape = (scores.shape[0], max(limit, padded_to))
+    indices = torch.empty(shape, dtype=torch.int64, device=boxes.device)
+    greedy = _Greedy(boxes, _by_score(scores), None, limit)
+    return indices, greedy.run(iou_threshold, indices=indices, padded_to=padded_to)
+
+
+def _by_score(scores: Tensor) -> Tensor:
+    """int64 [B, N]: the boxes of each image by descending score, NaN first, ties by index."""
+    scores = scores.contiguous()
+    keys = torch.empty(scores.shape, dtype=torch.int32, device=scores.device)
+    programs = -(-keys.numel() // SORTED["BLOCK"])
+    launch(kernels.nms_keys, (programs,), scores, keys, keys.numel(), config=SORTED)
+    return keys.sort(dim=1, descending=True, stable=True)[1]
+
+
+class _Greedy:
+    """Boxes [B, N, 4] in a given order, and the memory to settle them; nothing is waited for."""
+
+    def __init__(self, boxes: Tensor, order: Tensor, first: Tensor | None, limit: int) -> None:
+        images, count = order.shape
+        if count > _MOST_BOXES or images > _MOST_IMAGES:
+            raise UnsupportedError(
+                f"nms in Triton takes up to {_MOST_IMAGES} images of {_MOST_BOXES} boxes, got "
+                f"{images} of {count}; move the call to the CPU with .cpu()"
+            )
+        self.boxes, self.order, self.first, self.limit = boxes.contiguous(), order, first, limit
+        self.images, self.count = images, count
+        block = SOLVE["BLOCK"]
+        self.pitch = -(-count // block) * block
+        self.chunk = min(CHUNK, self.pitch)
+        self.chunks = -(-count // self.chunk)
+        device, words = boxes.device, self.chunk // 32
+        self.planes = torch.empty(images, kernels.PLANES.value, self.pitch, device=device)
+        self.removed = torch.empty(images, self.pitch, dtype=torch.int8, device=device)
+        integer = torch.int32
+        self.words = torch.empty(images, words, self.pitch, dtype=integer, device=device)
+        self.settled = torch.empty(images, words, dtype=integer, device=device)
+        self.kept = torch.empty(images, limit, dtype=integer, device=device)
+        self.ends = torch.empty(images, self.chunks + 1, dtype=integer, device=device)
+        self.counts = torch.empty(images, dtype=torch.int64, device=device)
+
+    def run(
+        self,
+        iou_threshold: float,
+        *,
+        indices: Tensor | None = None,
+        padded_to: int = 0,
+        stays: Tensor | None = None,
+    ) -> Tensor:
+        """Fills ``indices`` or ``stays``, whichever is given. Returns int64 [B], how many stay."""
+        screens = Screens.of(iou_threshold)
+        self._sort(screens)
+        config = self._overlaps(screens.threshold)
+        for number in range(self.chunks):
+            self._solve(number, indices, padded_to, stays)
+            self._suppress(number, screens.threshold, config)
+        return self.counts
+
+    def _sort(self, screens: Screens) -> None:
+        launch(
+            kernels.nms_boxes,
+            (self.pitch // SORTED["BLOCK"], self.images),
+            self.boxes,
+            self.order,
+            self.planes,
+            self.removed,
+            self.ends,
+            self.count,
+            self.pitch,
+            self.chunks,
+            screens.below,
+            screens.above,
+            config=SORTED,
+            enable_fp_fusion=False,
+        )
+
+    def _overlaps(self, threshold: float) -> Config:
+        """Returns the configuration it ran with, which fits ``_suppress`` as well."""
+
+        def run(config: Config) -> None:
+            columns, groups = self.pitch // config["COLUMNS"], self.chunk // 32 // config["WORDS"]
+            launch(
+                kernels.nms_overlaps,
+                (columns, groups, self.images),
+                self.planes,
+                self.words,
+                self.first,
+                self.count,
+                self.pitch,
+                self.chunk,
+                threshold,
+                CLASSES=self.first is not None,
+                config=config,
+                enable_fp_fusion=False,
+            )
+
+        gpu = machine(self.boxes.device)
+        config = config_for(
+            PAIRS,
+            _kind(self.images, self.pitch),
+            bucket(self.images, self.pitch),
+            gpu,
+            lambda config: predicted(gpu, config, self.images, self.pitch, self.chunk),
+            run,
+        )
+        run(config)
+        return config
+
+    def _solve(
+        self, number: int, indices: Tensor | None, padded_to: int, stays: Tensor | None
+    ) -> None:
+        launch(
+            kernels.nms_solve,
+            (self.images,),
+            self.words,
+            self.removed,
+            self.order,
+            self.settled,
+            self.kept,
+            self.ends,
+            indices,
+            self.counts,
+            stays,
+            self.count,
+            self.pitch,
+            self.chunk,
+            number,
+            self.chunks,
+            self.limit,
+            padded_to,
+            FLAGS=stays is not None,
+            config=SOLVE,
+        )
+
+    def _suppress(self, number: int, threshold: float, config: Config) -> None:
+        """Nothing after the last chunk."""
+        later = self.count - (number + 1) * self.chunk
+        most = min(self.chunk, self.limit)
+        columns, kept = config["COLUMNS"], 32 * config["WORDS"]
+        launch(
+            kernels.nms_suppress,
+            (max(-(-later // columns), 0), -(-most // kept), self.images),
+            self.planes,
+            self.removed,
+            self.kept,
+            self.ends,
+            self.first,
+            self.count,
+            self.pitch,
+            self.chunk,
+            number,
+            self.chunks,
+            self.limit,
+            threshold,
+            CLASSES=self.first is not None,
+            config=config,
+            enable_fp_fusion=False,
+        )
+
+
+def predicted_share(gpu: Architecture, images: int, count: int, limit: int) -> float:
+    """Share of the roofline, which is that of comparing pairs, if half of the boxes are kept.
+
+    Besides, one multiprocessor an image settles: it reads each chunk's words at 64 bytes a cycle,
+    and takes 1.2 microseconds a block; and the sort takes ten launches.
+    """
+    pitch = -(-count // SOLVE["BLOCK"]) * SOLVE["BLOCK"]
+    chunk = min(CHUNK, pitch)
+    chunks = min(-(-count // chunk), -(-2 * limit // chunk))  # later ones end at once
+    config = PAIRS.default(gpu, _kind(images, pitch))
+    later = images * (chunks - 1) * chunk / 2 * (count - chunk * chunks / 2)
+    pairs = images * count * chunk / 2 + later
+    rate = gpu.rates["float32"] / _PAIR
+    settling = chunks * chunk * (chunk / 16 / 85e9 + 1.2e-6 / SOLVE["BLOCK"])
+    comparing = predicted(gpu, config, images, pitch, chunk) + later / rate
+    return pairs / rate / (comparing + settling + (12 + 2 * chunks) * LAUNCH_S)
+
+
+def _kind(images: int, pitch: int) -> str:
+    return "small" if images * pitch <= 4096 else "large"
+
+
+def predicted(gpu: Architecture, config: Config, images: int, pitch: int, chunk: int) -> float:
+    """Seconds to compare the boxes of each chunk with one another."""
+    columns, earlier = config["COLUMNS"], 32 * config["WORDS"]
+    square = chunk // columns * (chunk // earlier)
+    halves = square // 2 + max(chunk // columns, chunk // earlier)
+    a_thread = columns / (32 * config.num_warps)
+    tiles = Tiles(
+        count=images * -(-pitch // chunk) * halves,
+        operations=_PAIR * columns * earlier,
+        kind="float32",
+        l2_bytes=24.0 * (columns + earlier) + 4 * columns * config["WORDS"],
+        memory_bytes=images * pitch * (24 + chunk / 8),
+        blocks=6 if a_thread <= 2 else 3,  # by registers
+        efficiency=1 / (1 + 0.3 / a_thread),  # loads of the earlier boxes are shared by a thread's
+    )
+    return seconds(gpu, tiles)
