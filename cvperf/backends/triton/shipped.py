@@ -37,8 +37,8 @@ class Call:
 def calls() -> Iterator[Call]:
     """Every call of every op."""
     yield from int8_gemm()
-    yield from nms()
     yield from int4_linear()
+    yield from nms()
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
