@@ -44,6 +44,12 @@ class Served:
 SERVED = (
     Served("pack_int8", "int8_gemm", (torch.int8,)),
     Served("int8_gemm", "int8_gemm", (torch.int8, torch.uint8)),
+    Served("roi_align", "roi_align", FLOATS),
+    Served("roi_align_backward", "roi_align_backward", FLOATS),
+    Served("multiscale_roi_align", "roi_align", FLOATS),
+    Served("multiscale_roi_align_backward", "roi_align_backward", FLOATS),
+    Served("roi_pool", "roi_pool", FLOATS),
+    Served("roi_pool_backward", "roi_pool", FLOATS),
 )
 
 
