@@ -18,7 +18,7 @@ import torch
 
 from cvperf.bench import session
 from cvperf.bench.peers import ours, select
-from cvperf.benchmarks import gpu_page
+from cvperf.benchmarks import gpu_compiled, gpu_page
 from cvperf.benchmarks.suites import SUITES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,14 +27,21 @@ PAGE = ROOT / "docs/gpu.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and write the page; with ``--page`` only write the page, which needs no GPU."""
+    """Measure and write the page; ``--page`` and ``--compile`` write it without a GPU."""
     parser = argparse.ArgumentParser(prog="python -m cvperf.benchmarks.gpu", description=__doc__)
     parser.add_argument("--page", action="store_true", help="only write docs/gpu.md anew")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile what ships for every architecture, and write docs/gpu.md; needs no GPU",
+    )
     parser.add_argument("--seconds", type=float, default=440, help="begin no case after these")
     options = parser.parse_args(arguments)
-    if not options.page:
+    if options.compile:
+        gpu_compiled.write(ROOT / gpu_page.COMPILED)
+    elif not options.page:
         if not torch.cuda.is_available():
-            print("error: torch sees no GPU here; `--page` alone writes docs/gpu.md anew")
+            print("error: torch sees no GPU here; `--page` writes docs/gpu.md without one")
             return 2
         measure(options.seconds)
     PAGE.write_text(gpu_page.render(LEDGER))
