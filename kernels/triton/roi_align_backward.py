@@ -44,6 +44,7 @@ def roi_align_backward(
     PH: tl.constexpr,
     PW: tl.constexpr,
     LEVELS: tl.constexpr,
+    ALIGNMENT: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     TILE: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
@@ -81,5 +82,6 @@ def roi_align_backward(
             wx = tl.load(columns + (k * PW + j) * pitch_x + x)
             acc += wx[:, None, None] * total
     store_tile(
-        outputs, acc, level, image, x, y, channel, height, width, channels, LEVELS, CHANNELS_LAST
+        *(outputs, acc, level, image, x, y, channel, height, width, channels),
+        *(LEVELS, ALIGNMENT, CHANNELS_LAST),
     )

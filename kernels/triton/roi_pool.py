@@ -220,5 +220,5 @@ def roi_pool_backward(
                 value = tl.load(grad + at + each_row, mask=channel_mask, other=0.0)
                 acc += tl.where(where == place, value.to(tl.float32), 0.0)
     store_tile(
-        *((output,), acc, level, image, x, y, channel, height, width, channels), 1, CHANNELS_LAST
+        *((output,), acc, level, image, x, y, channel, height, width, channels), 1, 1, CHANNELS_LAST
     )

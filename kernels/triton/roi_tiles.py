@@ -88,19 +88,20 @@ def list_boxes(
 @triton.jit
 def store_tile(
     outputs, acc, level, image, x, y, channel, height, width, channels,
-    LEVELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
+    LEVELS: tl.constexpr, ALIGNMENT: tl.constexpr, CHANNELS_LAST: tl.constexpr,
 ):  # fmt: skip
     """Write acc[x, y, channel] to the map of its level."""
-    plane = image.to(tl.int64) * height * width * channels
+    output = outputs[0]
+    for each in tl.static_range(1, LEVELS):
+        output = tl.where(level == each, outputs[each], output)
+    if LEVELS > 1:  # the compiler does not see that all of them are aligned
+        output = tl.multiple_of(output, ALIGNMENT)
+    output += image.to(tl.int64) * height * width * channels
     pixel = y[None, :, None] * width + x[:, None, None]
     if CHANNELS_LAST:
-        where = plane + pixel.to(tl.int64) * channels + channel[None, None, :]
+        where = pixel.to(tl.int64) * channels + channel[None, None, :]
     else:
-        at_channel = channel[None, None, :].to(tl.int64) * (height * width)
-        where = plane + at_channel + pixel
+        where = channel[None, None, :].to(tl.int64) * (height * width) + pixel
     mask = (x < width)[:, None, None] & (y < height)[None, :, None]
     mask = mask & (channel < channels)[None, None, :]
-    for each in tl.static_range(LEVELS):
-        if level == each:
-            value = acc.to(outputs[each].dtype.element_ty)
-            tl.store(outputs[each] + where, value, mask=mask)
+    tl.store(output + where, acc.to(output.dtype.element_ty), mask=mask)

@@ -13,12 +13,11 @@ from torch import Tensor
 from cvperf.backends.pyramid import pyramid_format
 from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
+from cvperf.backends.triton.roi_rows import run_rows
 from cvperf.backends.triton.roi_sampling import (
     Sampling,
     alignment,
     channels_last_of,
-    rows_config,
-    rows_grid,
     sampling_of,
     scale_bits,
     weights_of,
@@ -133,22 +132,26 @@ def _pool_samples(
         LEVELS=len(features),
         enable_fp_fusion=False,
     )
-    config = rows_config(features[0], channels_last)
-    launch(
-        kernels.roi_align_samples,
-        rows_grid(output, config),
-        *(tuple(features), sampling.boxes, sampling.levels, offsets, weights, output),
-        *(count, sampling.images, channels, *sizes),
-        config=config,
-        PH=ph,
-        PW=pw,
-        RATIO=sampling.ratio,
-        LEVELS=len(features),
-        ALIGNMENT=alignment(features),
-        WIDE=wide(features),
-        CHANNELS_LAST=channels_last,
-        OUT_CHANNELS_LAST=out_channels_last,
-    )
+
+    def run(config: Config, grid: tuple[int]) -> None:
+        launch(
+            kernels.roi_align_samples,
+            grid,
+            *(tuple(features), sampling.boxes, sampling.levels, offsets, weights, output),
+            *(count, sampling.images, channels, *sizes),
+            config=config,
+            PH=ph,
+            PW=pw,
+            RATIO=sampling.ratio,
+            LEVELS=len(features),
+            ALIGNMENT=alignment(features),
+            WIDE=wide(features),
+            CHANNELS_LAST=channels_last,
+            OUT_CHANNELS_LAST=out_channels_last,
+        )
+
+    taps = 4 * sampling.ratio**2
+    run_rows(f"{sampling.ratio} samples", features, output, channels_last, taps, run)
 
 
 def _pool_weights(
@@ -160,19 +163,24 @@ def _pool_weights(
 ) -> None:
     count, channels, ph, pw = output.shape
     tables = weights_of(sampling)
-    config = rows_config(features[0], channels_last)
-    launch(
-        kernels.roi_align_weights,
-        rows_grid(output, config),
-        *(tuple(features), sampling.boxes, sampling.levels, tables.weights, tables.edges, output),
-        *(count, sampling.images, channels, sampling.heights, sampling.widths, *tables.pitches),
-        config=config,
-        PH=ph,
-        PW=pw,
-        LEVELS=len(features),
-        ALIGNMENT=alignment(features),
-        WIDE=wide(features),
-        CHANNELS_LAST=channels_last,
-        OUT_CHANNELS_LAST=out_channels_last,
-        UNROLL=2,
-    )
+
+    def run(config: Config, grid: tuple[int]) -> None:
+        launch(
+            kernels.roi_align_weights,
+            grid,
+            *(tuple(features), sampling.boxes, sampling.levels),
+            *(tables.weights, tables.edges, output),
+            *(count, sampling.images, channels, sampling.heights, sampling.widths),
+            *tables.pitches,
+            config=config,
+            PH=ph,
+            PW=pw,
+            LEVELS=len(features),
+            ALIGNMENT=alignment(features),
+            WIDE=wide(features),
+            CHANNELS_LAST=channels_last,
+            OUT_CHANNELS_LAST=out_channels_last,
+            UNROLL=2,
+        )
+
+    run_rows("weights", features, output, channels_last, 16, run)

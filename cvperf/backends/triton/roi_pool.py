@@ -13,12 +13,11 @@ from torch import Tensor
 from cvperf.backends.registry import layout_of
 from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
+from cvperf.backends.triton.roi_rows import run_rows
 from cvperf.backends.triton.roi_sampling import (
     Sampling,
     block_bins,
     channels_last_of,
-    rows_config,
-    rows_grid,
     sampling_of,
     scale_bits,
     wide,
@@ -51,19 +50,22 @@ def roi_pool(
     if reads_channels_last and not channels_last:
         image = channels_last_of(image)
     edges = _bins(sampling, None).edges
-    config = rows_config(image, reads_channels_last)
-    launch(
-        kernels.roi_pool,
-        rows_grid(output, config),
-        *(image, sampling.boxes, edges, output, argmax),
-        *(boxes.shape[0], images, channels, height, width),
-        config=config,
-        PH=pooled_height,
-        PW=pooled_width,
-        WIDE=wide([image]),
-        CHANNELS_LAST=reads_channels_last,
-        OUT_CHANNELS_LAST=channels_last,
-    )
+
+    def run(config: Config, grid: tuple[int]) -> None:
+        launch(
+            kernels.roi_pool,
+            grid,
+            *(image, sampling.boxes, edges, output, argmax),
+            *(boxes.shape[0], images, channels, height, width),
+            config=config,
+            PH=pooled_height,
+            PW=pooled_width,
+            WIDE=wide([image]),
+            CHANNELS_LAST=reads_channels_last,
+            OUT_CHANNELS_LAST=channels_last,
+        )
+
+    run_rows("roi_pool", [image], output, reads_channels_last, 25, run)
     return output, argmax
 
 
@@ -95,7 +97,7 @@ def roi_pool_backward(
         grad, argmax = channels_last_of(grad), channels_last_of(argmax)
     tables = _bins(sampling, TILE)
     tiles = boxes_of_tiles(tables.places, tables.extents, batch_size, [(height, width)], TILE)
-    config = Config.of(2, 1, BLOCK_CHANNELS=128 if grad.element_size() == 2 else 64)
+    config = Config.of(1, 1, BLOCK_CHANNELS=32)
     launch(
         kernels.roi_pool_backward,
         (tiles.count * -(-channels // config["BLOCK_CHANNELS"]),),

@@ -177,18 +177,6 @@ def worth_turning(features: Sequence[Tensor], output: Tensor) -> bool:
     return 14 * output.numel() > 3 * sum(each.numel() for each in features)
 
 
-def rows_config(image: Tensor, channels_last: bool) -> Config:
-    """Tiles of bins x channels: as wide as a cache line, as high as a box of 7 x 7 bins."""
-    wide = 128 // image.element_size() if channels_last else 32
-    return Config.of(8, 1, BLOCK_ROWS=64, BLOCK_CHANNELS=wide)
-
-
-def rows_grid(output: Tensor, config: Config) -> tuple[int]:
-    count, channels, height, width = output.shape
-    tiles = -(-count * height * width // config["BLOCK_ROWS"])
-    return (tiles * -(-channels // config["BLOCK_CHANNELS"]),)
-
-
 def wide(features: Sequence[Tensor]) -> bool:
     """Whether an image has offsets that take 64 bits."""
     return any(each[0].numel() >= 2**31 for each in features if each.shape[0])
