@@ -147,7 +147,7 @@ def _candidates(origin, bin_size, grid, low, high):
 
     One more on each side covers rounding.
     """
-    step = bin_size / tl.where(grid < 1.0, 1.0, grid)
+    step = bin_size / tl.maximum(grid, 1.0)
     finite = (origin - origin == 0.0) & (step - step == 0.0)
     origin = tl.where(finite, origin, 0.0)
     moves = finite & (step != 0.0)
@@ -225,6 +225,7 @@ def roi_weights(
     pitch = tl.where(axis == 0, pitch_y, pitch_x)
     table = weights + axis * (count.to(tl.int64) * PH * pitch_y)
     table += k.to(tl.int64) * pooled * pitch
+    divisor = tl.maximum(grid, 1.0)  # grid is no NaN
     low_edge = tl.zeros_like(p) + 2147483647
     high_edge = tl.zeros_like(p)
     for block in range(begin // BLOCK, tl.cdiv(stop, BLOCK)):
@@ -233,7 +234,7 @@ def roi_weights(
         share = tl.zeros((BINS, BLOCK), tl.float32)
         for n in range(0, tl.max(b - a).to(tl.int32)):
             i = a + n
-            inside, low, fraction = tap(origin + (i + 0.5) * bin_size / grid, size)
+            inside, low, fraction = tap(origin + (i + 0.5) * bin_size / divisor, size)
             inside = inside & (i < b)
             low_edge = tl.minimum(low_edge, tl.where(inside, low, 2147483647))
             high_edge = tl.maximum(high_edge, tl.where(inside, tl.minimum(low + 2, size), 0))
@@ -242,7 +243,7 @@ def roi_weights(
             distance = pixel[None, :] - low[:, None]
             share += tl.where(distance == 0, lower[:, None], 0.0)
             share += tl.where(distance == 1, upper[:, None], 0.0)
-        share = share / tl.where(grid < 1.0, 1.0, grid).to(tl.float32)[:, None]
+        share = share / divisor.to(tl.float32)[:, None]
         bin_mask = p < pooled
         where = p[:, None].to(tl.int64) * pitch + pixel[None, :]
         tl.store(table + where, share, mask=bin_mask[:, None])

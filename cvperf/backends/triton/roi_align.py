@@ -26,7 +26,7 @@ from cvperf.backends.triton.roi_sampling import (
 )
 from cvperf.errors import ArgumentError, describe
 from cvperf.kernels.triton import roi_align as kernels
-from cvperf.kernels.triton.roi_sampling import roi_samples
+from cvperf.kernels.triton import roi_sampling as sampling_kernels
 
 UNROLLED = 4
 """Samples a bin and axis up to which every tap is unrolled."""
@@ -120,7 +120,7 @@ def _pool_samples(
     sizes = (sampling.heights, sampling.widths)
     block = 256
     launch(
-        roi_samples,
+        sampling_kernels.roi_samples,
         (-(-total // block),),
         *(sampling.boxes, sampling.levels, offsets, weights),
         *(count, sampling.images, scale_bits(sampling.scale), *sizes),

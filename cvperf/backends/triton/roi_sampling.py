@@ -14,7 +14,7 @@ from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
 from cvperf.errors import ArgumentError, describe
 from cvperf.kernels.triton import roi_sampling as kernels
-from cvperf.kernels.triton.turn import turn
+from cvperf.kernels.triton import turn as turn_kernels
 
 MOST_BINS = 1024
 """Each way: the kernels hold the bins of an axis in registers."""
@@ -155,7 +155,7 @@ def channels_last_of(tensor: Tensor) -> Tensor:
     turned = torch.empty_like(tensor, memory_format=torch.channels_last)
     positions, block_positions, block_channels = height * width, 64, 64
     launch(
-        turn,
+        turn_kernels.turn,
         (images * -(-positions // block_positions), -(-channels // block_channels)),
         *(tensor, turned, channels, positions),
         config=Config.of(4, 1, BLOCK_POSITIONS=block_positions, BLOCK_CHANNELS=block_channels),

@@ -11,7 +11,7 @@ from torch import Tensor
 from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
 from cvperf.errors import ArgumentError, describe
-from cvperf.kernels.triton.roi_tiles import list_boxes
+from cvperf.kernels.triton import roi_tiles as kernels
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def boxes_of_tiles(
     heights, widths = zip(*sizes, strict=True)
     block = min(1024, max(32, 1 << (count - 1).bit_length()))
     launch(
-        list_boxes,
+        kernels.list_boxes,
         (tiles.count,),
         *(places, extents, tiles.lists, tiles.begins, tiles.lengths),
         *(count, images, heights, widths, max(each)),

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from triton.runtime.errors import InterpreterError
 
-from tests.kernels.triton import test_int8_gemm
+from tests.kernels.triton import test_int8_gemm, test_roi_align, test_roi_pool
 from tests.kernels.triton.faults import Fault, planted
 from tests.kernels.triton.harness import INTERPRETED
 
 FAULTS: list[Fault] = [
     *test_int8_gemm.FAULTS,
+    *test_roi_align.FAULTS,
+    *test_roi_pool.FAULTS,
 ]
 CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
 
