@@ -77,6 +77,11 @@ def rows(known: Iterable[Fact]) -> list[tuple[str, ...]]:
     groups: dict[tuple[str, str, int], list[Fact]] = {}
     for fact in known:
         groups.setdefault((fact.op, fact.kernel, fact.capability), []).append(fact)
+    order = list(dict.fromkeys((op, kernel) for op, kernel, _ in groups))
+
+    def place(op: str, kernel: str, capability: int) -> tuple[int, int]:
+        return order.index((op, kernel)), capability
+
     return [
         (
             *(op, f"`{kernel}`", ARCHITECTURES[capability].name, str(len(its))),
@@ -85,7 +90,7 @@ def rows(known: Iterable[Fact]) -> list[tuple[str, ...]]:
             " ".join(dict.fromkeys(opcode for one in its for opcode in one.opcodes)) or "none",
             _range([100 * one.share for one in its if one.share is not None], "{:.0f}", " %"),
         )
-        for (op, kernel, capability), its in groups.items()
+        for (op, kernel, capability), its in sorted(groups.items(), key=lambda one: place(*one[0]))
     ]
 
 

@@ -44,6 +44,7 @@ class Served:
 SERVED = (
     Served("pack_int8", "int8_gemm", (torch.int8,)),
     Served("int8_gemm", "int8_gemm", (torch.int8, torch.uint8)),
+    Served("int4_linear", "int4_linear", HALF),
     Served("roi_align", "roi_align", FLOATS),
     Served("roi_align_backward", "roi_align_backward", FLOATS),
     Served("multiscale_roi_align", "roi_align", FLOATS),

@@ -6,8 +6,9 @@ configuration. The sizes are those of real layers, since they decide how a kerne
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,6 +38,9 @@ class Call:
 def calls() -> Iterator[Call]:
     """Every call of every op."""
     yield from int8_gemm()
+    yield from roi_align()
+    yield from roi_pool()
+    yield from int4_linear()
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -44,11 +48,18 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
+def channels_last(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A channels-last tensor without data."""
+    return meta(*shape, dtype=dtype).to(memory_format=torch.channels_last)
+
+
 def int8_gemm() -> Iterator[Call]:
     from cvperf.backends.triton import int8_gemm as backend
+    from cvperf.backends.triton.configs import forcing
     from cvperf.backends.triton.layouts import packed_int8_shape
 
     def call(
+        kind: str,
         name: str,
         size: tuple[int, int, int],
         out: torch.dtype,
@@ -64,21 +75,130 @@ def int8_gemm() -> Iterator[Call]:
             *(meta(m, dtype=torch.int32) if zero else None, meta(n) if scaled else None),
             *(activation, out),
         )
+
+        def run() -> None:
+            with forcing(kind):
+                backend.int8_gemm(*arguments)
+
+        def share(gpu: Architecture) -> float:
+            return backend.predicted_share(gpu, kind, m, n, k, out.itemsize)
+
+        return Call("int8_gemm", f"{kind}, {name}", run, share)
+
+    large = (4096, 4096, 4096)
+    yield call("large", "exact sums", large, torch.int32)
+    yield call("large", "to bfloat16", large, torch.bfloat16, activation="silu")
+    yield call("large", "to float32", large, torch.float32)
+    yield call("large", "requantised", large, torch.int8, activation="relu")
+    yield call("large", "unsigned", large, torch.bfloat16, torch.uint8, zero=True)
+    yield call("large", "K with a tail", (4096, 4080, 4096), torch.bfloat16)
+    yield call("medium", "to float32", (1024, 1024, 1024), torch.float32)
+    yield call("skinny", "to bfloat16", (128, 4096, 4096), torch.bfloat16)
+    yield call("skinny", "sum in parts", (64, 8192, 1024), torch.bfloat16)
+    yield call("few", "to bfloat16", (16, 4096, 4096), torch.bfloat16)
+    yield call("few", "unsigned", (1, 4096, 4096), torch.float32, torch.uint8, zero=True)
+    yield call("few", "sum in parts", (16, 16384, 512), torch.bfloat16)
+
+
+def int4_linear() -> Iterator[Call]:
+    from cvperf.backends.triton import int4_linear as backend
+    from cvperf.backends.triton.configs import forcing
+
+    def call(kind: str, name: str, m: int, group: int, zero: bool, dtype: torch.dtype) -> Call:
+        n, k = 4096, 4096
+        x, weight = meta(m, k, dtype=dtype), meta(n, k // 2, dtype=torch.uint8)
+        scale, bias = meta(n, k // group, dtype=dtype), meta(n, dtype=dtype)
+        shift = meta(n, k // group, dtype=torch.int8) if zero else None
+
+        def run() -> None:
+            with forcing(kind):
+                backend.int4_linear(x, weight, scale, shift, bias, None)
+
+        def share(gpu: Architecture) -> float:
+            return backend.predicted_share(gpu, kind, m, n, k)
+
+        return Call("int4_linear", f"{kind}, {name}", run, share)
+
+    yield call("few", "groups of 128", 16, 128, False, torch.float16)
+    yield call("few", "groups of 32 with zeros", 1, 32, True, torch.bfloat16)
+    yield call("many", "groups of 128", 4096, 128, False, torch.float16)
+    yield call("many", "groups of 32 with zeros", 4096, 32, True, torch.bfloat16)
+
+
+def roi_align() -> Iterator[Call]:
+    from cvperf.backends.triton import roi_align as forward
+    from cvperf.backends.triton import roi_align_backward as backward
+    from cvperf.backends.triton import roi_rows
+
+    boxes, size, half = meta(1000, 5), (1, 256, 200, 336), torch.float16
+    pixels = size[2] * size[3]
+
+    def align(name: str, image: Tensor, count: int = 1000, bins: int = 7, ratio: int = 2) -> Call:
+        values = (256, 256 * pixels, image.element_size())
         return Call(
-            "int8_gemm",
+            "roi_align",
             name,
-            lambda: backend.int8_gemm(*arguments),
-            lambda gpu: backend.predicted_share(gpu, m, n, k, out.itemsize),
+            lambda: forward.roi_align(image, boxes[:count], 0.25, bins, bins, ratio, True),
+            lambda gpu: roi_rows.predicted_share(gpu, count * bins * bins, *values),
         )
 
-    large, medium, tail = (4096, 4096, 4096), (1024, 1024, 1024), (4096, 4080, 4096)
-    yield call("large, exact sums", large, torch.int32)
-    yield call("large, to bfloat16", large, torch.bfloat16, activation="silu")
-    yield call("large, to float32", large, torch.float32)
-    yield call("large, requantised", large, torch.int8, activation="relu")
-    yield call("large, unsigned with zero points", large, torch.bfloat16, torch.uint8, zero=True)
-    yield call("large, K with a tail", tail, torch.bfloat16)
-    yield call("medium", medium, torch.float32)
-    yield call("skinny", (64, 4096, 4096), torch.bfloat16)
-    yield call("few rows", (16, 4096, 4096), torch.bfloat16)
-    yield call("few rows, unsigned", (1, 4096, 4096), torch.float32, torch.uint8, zero=True)
+    yield align("channels last, float16", channels_last(*size, dtype=half))
+    yield align("channels last, float32", channels_last(*size))
+    yield align("NCHW, bfloat16, map turned", meta(*size, dtype=torch.bfloat16))
+    yield replace(align("NCHW, float32, few boxes", meta(*size), 20), share=None)
+    adaptive = channels_last(*size, dtype=torch.bfloat16)
+    yield replace(align("adaptive, bfloat16", adaptive, 100, 14, -1), share=None)
+
+    def gradient(name: str, grad: Tensor) -> Call:
+        values = (256, pixels, grad.element_size())
+        args = (grad, boxes, 0.25, 7, 7, *size, 2, True)
+        return Call(
+            "roi_align_backward",
+            name,
+            lambda: backward.roi_align_backward(*args),
+            lambda gpu: backward.predicted_share(gpu, grad.numel(), *values),
+        )
+
+    yield gradient("channels last, float16", channels_last(1000, 256, 7, 7, dtype=half))
+    yield gradient("channels last, float32", channels_last(1000, 256, 7, 7))
+    yield gradient("NCHW, float32", meta(1000, 256, 7, 7))
+
+    scales = [2.0**-level for level in range(2, 7)]
+    heights, widths = ([-(-side // 2**level) for level in range(5)] for side in size[2:])
+    canonical = (2, False, 224.0, 4)
+    for dtype, make in ((half, channels_last), (torch.bfloat16, meta)):
+        layout = "channels last" if make is channels_last else "NCHW"
+        sizes = zip(heights, widths, strict=True)
+        maps = [make(1, 256, *each, dtype=dtype) for each in sizes]
+        grad = make(1000, 256, 7, 7, dtype=dtype)
+        yield Call(
+            "multiscale_roi_align",
+            f"five levels, {layout}",
+            functools.partial(forward.multiscale_roi_align, maps, boxes, scales, 7, 7, *canonical),
+        )
+        yield Call(
+            "multiscale_roi_align_backward",
+            f"five levels, {layout}",
+            functools.partial(
+                backward.multiscale_roi_align_backward,
+                *(grad, boxes, scales, 7, 7, 1, 256, heights, widths, *canonical),
+            ),
+        )
+
+
+def roi_pool() -> Iterator[Call]:
+    from cvperf.backends.triton import roi_pool as backend
+
+    boxes, size, dtype = meta(1000, 5), (1, 256, 200, 336), torch.float16
+    image, grad = channels_last(*size, dtype=dtype), channels_last(1000, 256, 7, 7, dtype=dtype)
+    argmax = channels_last(1000, 256, 7, 7, dtype=torch.int32)
+    yield Call(
+        "roi_pool",
+        "channels last, float16",
+        lambda: backend.roi_pool(image, boxes, 0.25, 7, 7),
+    )
+    yield Call(
+        "roi_pool_backward",
+        "channels last, float16",
+        lambda: backend.roi_pool_backward(grad, boxes, argmax, 0.25, 7, 7, *size),
+    )

@@ -7,11 +7,17 @@ from pathlib import Path
 import pytest
 from triton.runtime.errors import InterpreterError
 
-from tests.kernels.triton import test_int8_gemm, test_roi_align, test_roi_pool
+from tests.kernels.triton import (
+    test_int4_linear,
+    test_int8_gemm,
+    test_roi_align,
+    test_roi_pool,
+)
 from tests.kernels.triton.faults import Fault, planted
 from tests.kernels.triton.harness import INTERPRETED
 
 FAULTS: list[Fault] = [
+    *test_int4_linear.FAULTS,
     *test_int8_gemm.FAULTS,
     *test_roi_align.FAULTS,
     *test_roi_pool.FAULTS,
