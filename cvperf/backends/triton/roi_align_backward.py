@@ -27,6 +27,8 @@ from cvperf.kernels.triton import roi_align_backward as kernels
 
 TILE = 8
 """Pixels of a tile each way."""
+REGISTERS = 128
+"""Of a thread: 16 warps a processor, and no spills (left alone, the assembler aims elsewhere)."""
 
 # A thread has one row of a tile's pixels for 16 bytes of channels; fewer channels, fewer warps.
 _SHIPPED = {
@@ -120,6 +122,7 @@ def multiscale_roi_align_backward(
             ALIGNMENT=alignment(outputs),
             CHANNELS_LAST=channels_last,
             TILE=TILE,
+            maxnreg=REGISTERS,
         )
 
     gpu, size, pixels = machine(grad.device), grad.element_size(), tiles.count * TILE**2
