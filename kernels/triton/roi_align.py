@@ -16,10 +16,10 @@ through memory, against gathers that use 2 of 32 bytes); else lanes lie along bi
 near each other in a row. Either way the tile is turned back in shared memory as it is stored.
 
 Predicted, H100, 1,000 boxes, 256 channels, 7 x 7 bins of 2 x 2 samples, float16, map 200 x 336:
-instructions 49,000 rows x 32 vectors x 16 taps x 23 instructions = 18 M a warp: 30 us at 70 % of
-the issue rate; second-level cache 230 MB (28-pixel boxes) at 5.5 TB/s: 42 us, the bound; memory 59
-MB: 20 us. So 0.4 to 0.5 of memory's roofline. torchvision, one thread a value, about 50 M line
-accesses of L1: 220 us. NCHW adds 23 us of turning the map.
+49,000 rows x 16 taps x 33 instructions a warp (counted in what compiles; 8 of them add, 8 convert)
+are 27 M: 40 us at 80 % of the issue rate; second-level cache 230 MB (28-pixel boxes) at 5.5 TB/s:
+42 us; memory 59 MB: 20 us. So 0.4 of memory's roofline. torchvision, one thread a value, about 50 M
+line accesses of L1: 220 us. NCHW adds 23 us of turning the map.
 Source of the idea: the separable sampling of kernels/cpu/roi_align.cpp.
 
 Not yet run on hardware.

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from cvperf.backends.registry import layout_of
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for
 from cvperf.backends.triton.launch import machine
 from cvperf.backends.triton.model import Architecture, Tiles, roofline, seconds
@@ -23,10 +24,12 @@ def _config(rows: int, channels: int, warps: int) -> Config:
 
 
 # By what a thread loads at a time: 8 channels of half types, 4 of float32, or 1 pixel of a plane.
+# A tile of half types that is turned as it is stored takes more registers: half as wide.
 _SHIPPED = {
     "half": _config(64, 64, 8),
+    "half, turned": _config(64, 32, 8),
     "float32": _config(64, 32, 8),
-    "planes": _config(64, 32, 8),
+    "planes": _config(64, 16, 8),
 }
 _MORE = (
     *(_config(32, 64, 4), _config(64, 32, 4), _config(32, 32, 4)),
@@ -61,7 +64,11 @@ def run_rows(
     count, channels, height, width = output.shape
     rows = count * height * width
     size = output.element_size()
-    kind = "planes" if not channels_last else "half" if size == 2 else "float32"
+    kind = "half" if size == 2 else "float32"
+    if not channels_last:
+        kind = "planes"
+    elif size == 2 and layout_of(output) != "channels_last":
+        kind = "half, turned"
     gpu = machine(output.device)
     map_values = sum(each.numel() for each in maps)
 
