@@ -33,7 +33,7 @@ _SHIPPED = {
 }
 _MORE = (
     *(_config(32, 64, 4), _config(64, 32, 4), _config(32, 32, 4)),
-    *(_config(16, 128, 4), _config(16, 256, 4)),
+    _config(16, 128, 4),
 )
 SPACE = Space(
     "roi_align",

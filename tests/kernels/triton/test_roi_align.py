@@ -178,6 +178,17 @@ def test_a_pyramid(dtype: torch.dtype, ratio: int, layout: torch.memory_format) 
         assert_close(mine, theirs, 64, f"level {level}")
 
 
+def test_the_gradient_has_the_same_bits_in_tiles_of_fewer_channels() -> None:
+    from cvperf.backends.triton.configs import Config, forcing
+
+    boxes, grad = random_boxes(7, 1, (12, 11)), torch.randn(7, 70, 3, 2)
+    args = (grad, boxes, 1.0, 3, 2, 1, 70, 12, 11, 2, True)
+    answers = [on_triton(torch.ops.cvperf.roi_align_backward, *args)]
+    with forcing(Config.of(2, 1, BLOCK_CHANNELS=32)):
+        answers.append(on_triton(torch.ops.cvperf.roi_align_backward, *args))
+    assert torch.equal(*answers)
+
+
 @pytest.mark.parametrize("shape", [(1, 4, 8, 8), (0, 4, 8, 8), (2, 0, 8, 8), (2, 4, 0, 8)], ids=str)
 def test_empty_inputs(shape: tuple[int, int, int, int]) -> None:
     boxes = torch.zeros(0 if shape == (1, 4, 8, 8) else 1, 5)
