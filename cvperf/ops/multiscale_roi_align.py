@@ -61,7 +61,8 @@ def multiscale_roi_align(
 
     Raises:
         ArgumentError: ranks, shapes, dtypes or devices do not fit, ``scales`` do not halve, or an
-            image index is not a whole number in [0, N).
+            image index is not a whole number in [0, N). On a GPU, which would have to be waited
+            for, that is not refused: such a box is zeros and passes no gradient.
         TypeError: an argument is of the wrong type.
 
     Complexity: O(K * C * pixels read a box). One kernel call for all levels, which writes each box

@@ -57,11 +57,14 @@ def roi_align(
 
     Raises:
         ArgumentError: ranks, dtypes or devices do not fit, or an image index is not a whole number
-            in [0, N).
+            in [0, N). On a GPU, which would have to be waited for,
+            that is not refused: such a box is zeros and passes no gradient.
         TypeError: an argument is of the wrong type.
 
     Complexity: O(K * C * pixels read a box); lists of rows and columns are made once a box and
-    shared by all channels.
+    shared by all channels. On a GPU the gradient, and more than 4 samples or adaptive ones, take
+    ``4 * K * (height * H + width * W)`` bytes of scratch memory; the gradient
+    ``K * H * W / 16`` more.
 
     Source: He, Gkioxari, Dollár and Girshick, "Mask R-CNN", ICCV 2017.
     """

@@ -50,7 +50,8 @@ def roi_pool(
 
     Raises:
         ArgumentError: ranks, dtypes or devices do not fit, or an image index is not a whole number
-            in [0, N).
+            in [0, N). On a GPU, which would have to be waited for,
+            that is not refused: such a box is zeros and passes no gradient.
         TypeError: an argument is of the wrong type.
 
     Complexity: O(K * C * pixels a box covers).

@@ -49,6 +49,12 @@ SERVED = (
     Served("batched_nms", "nms", FLOATS),
     Served("nms_padded", "nms", FLOATS),
     Served("soft_nms", "nms", FLOATS),
+    Served("roi_align", "roi_align", FLOATS),
+    Served("roi_align_backward", "roi_align_backward", FLOATS),
+    Served("multiscale_roi_align", "roi_align", FLOATS),
+    Served("multiscale_roi_align_backward", "roi_align_backward", FLOATS),
+    Served("roi_pool", "roi_pool", FLOATS),
+    Served("roi_pool_backward", "roi_pool", FLOATS),
 )
 
 

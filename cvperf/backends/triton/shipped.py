@@ -6,8 +6,9 @@ configuration. The sizes are those of real layers, since they decide how a kerne
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,6 +38,8 @@ class Call:
 def calls() -> Iterator[Call]:
     """Every call of every op."""
     yield from int8_gemm()
+    yield from roi_align()
+    yield from roi_pool()
     yield from int4_linear()
     yield from nms()
 
@@ -44,6 +47,11 @@ def calls() -> Iterator[Call]:
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """A tensor without data."""
     return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def channels_last(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A channels-last tensor without data."""
+    return meta(*shape, dtype=dtype).to(memory_format=torch.channels_last)
 
 
 def int8_gemm() -> Iterator[Call]:
@@ -146,3 +154,80 @@ def nms() -> Iterator[Call]:
 
     yield softly("linear", torch.float32)
     yield softly("gaussian", torch.float16)
+def roi_align() -> Iterator[Call]:
+    from cvperf.backends.triton import roi_align as forward
+    from cvperf.backends.triton import roi_align_backward as backward
+    from cvperf.backends.triton import roi_rows
+
+    boxes, size, half = meta(1000, 5), (1, 256, 200, 336), torch.float16
+    pixels = size[2] * size[3]
+
+    def align(name: str, image: Tensor, count: int = 1000, bins: int = 7, ratio: int = 2) -> Call:
+        values = (256, 256 * pixels, image.element_size())
+        return Call(
+            "roi_align",
+            name,
+            lambda: forward.roi_align(image, boxes[:count], 0.25, bins, bins, ratio, True),
+            lambda gpu: roi_rows.predicted_share(gpu, count * bins * bins, *values),
+        )
+
+    yield align("channels last, float16", channels_last(*size, dtype=half))
+    yield align("channels last, float32", channels_last(*size))
+    yield align("NCHW, bfloat16, map turned", meta(*size, dtype=torch.bfloat16))
+    yield replace(align("NCHW, float32, few boxes", meta(*size), 20), share=None)
+    adaptive = channels_last(*size, dtype=torch.bfloat16)
+    yield replace(align("adaptive, bfloat16", adaptive, 100, 14, -1), share=None)
+
+    def gradient(name: str, grad: Tensor) -> Call:
+        values = (256, pixels, grad.element_size())
+        args = (grad, boxes, 0.25, 7, 7, *size, 2, True)
+        return Call(
+            "roi_align_backward",
+            name,
+            lambda: backward.roi_align_backward(*args),
+            lambda gpu: backward.predicted_share(gpu, grad.numel(), *values),
+        )
+
+    yield gradient("channels last, float16", channels_last(1000, 256, 7, 7, dtype=half))
+    yield gradient("channels last, float32", channels_last(1000, 256, 7, 7))
+    yield gradient("NCHW, float32", meta(1000, 256, 7, 7))
+
+    scales = [2.0**-level for level in range(2, 7)]
+    heights, widths = ([-(-side // 2**level) for level in range(5)] for side in size[2:])
+    canonical = (2, False, 224.0, 4)
+    for dtype, make in ((half, channels_last), (torch.bfloat16, meta)):
+        layout = "channels last" if make is channels_last else "NCHW"
+        sizes = zip(heights, widths, strict=True)
+        maps = [make(1, 256, *each, dtype=dtype) for each in sizes]
+        grad = make(1000, 256, 7, 7, dtype=dtype)
+        yield Call(
+            "multiscale_roi_align",
+            f"five levels, {layout}",
+            functools.partial(forward.multiscale_roi_align, maps, boxes, scales, 7, 7, *canonical),
+        )
+        yield Call(
+            "multiscale_roi_align_backward",
+            f"five levels, {layout}",
+            functools.partial(
+                backward.multiscale_roi_align_backward,
+                *(grad, boxes, scales, 7, 7, 1, 256, heights, widths, *canonical),
+            ),
+        )
+
+
+def roi_pool() -> Iterator[Call]:
+    from cvperf.backends.triton import roi_pool as backend
+
+    boxes, size, dtype = meta(1000, 5), (1, 256, 200, 336), torch.float16
+    image, grad = channels_last(*size, dtype=dtype), channels_last(1000, 256, 7, 7, dtype=dtype)
+    argmax = channels_last(1000, 256, 7, 7, dtype=torch.int32)
+    yield Call(
+        "roi_pool",
+        "channels last, float16",
+        lambda: backend.roi_pool(image, boxes, 0.25, 7, 7),
+    )
+    yield Call(
+        "roi_pool_backward",
+        "channels last, float16",
+        lambda: backend.roi_pool_backward(grad, boxes, argmax, 0.25, 7, 7, *size),
+    )

@@ -8,6 +8,12 @@ import pytest
 from triton.runtime.errors import InterpreterError
 
 from tests.kernels.triton import test_int4_linear, test_int8_gemm, test_nms, test_soft_nms
+from tests.kernels.triton import (
+    test_int4_linear,
+    test_int8_gemm,
+    test_roi_align,
+    test_roi_pool,
+)
 from tests.kernels.triton.faults import Fault, planted
 from tests.kernels.triton.harness import INTERPRETED
 
@@ -16,6 +22,8 @@ FAULTS: list[Fault] = [
     *test_int8_gemm.FAULTS,
     *test_nms.FAULTS,
     *test_soft_nms.FAULTS,
+    *test_roi_align.FAULTS,
+    *test_roi_pool.FAULTS,
 ]
 CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
 

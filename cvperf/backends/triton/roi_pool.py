@@ -1,0 +1,156 @@
+"""RoI max pooling in Triton, forward and gradient.
+
+Nothing waits for the GPU: a box with an image index outside the batch is zeros, without positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cvperf.backends.registry import layout_of
+from cvperf.backends.triton.configs import Config
+from cvperf.backends.triton.launch import launch
+from cvperf.backends.triton.roi_rows import run_rows
+from cvperf.backends.triton.roi_sampling import (
+    Sampling,
+    block_bins,
+    channels_last_of,
+    sampling_of,
+    scale_bits,
+    wide,
+    worth_turning,
+)
+from cvperf.backends.triton.roi_tiles import boxes_of_tiles, check_grad
+from cvperf.kernels.triton import roi_pool as kernels
+
+TILE = 4
+"""Pixels of a tile each way."""
+
+
+def roi_pool(
+    image: Tensor, boxes: Tensor, spatial_scale: float, pooled_height: int, pooled_width: int
+) -> tuple[Tensor, Tensor]:
+    images, channels, height, width = image.shape
+    bins = (pooled_height, pooled_width)
+    sampling = _sampling(boxes, spatial_scale, image.shape, bins)
+    channels_last = layout_of(image) == "channels_last"
+    format = torch.channels_last if channels_last else torch.contiguous_format
+    image = image.contiguous(memory_format=format)
+    shape = (boxes.shape[0], channels, *bins)
+    output = torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=format)
+    argmax = torch.empty_like(output, dtype=torch.int32)
+    if output.numel() == 0:
+        return output, argmax
+    if image.numel() == 0:
+        return output.zero_(), argmax.fill_(-1)
+    reads_channels_last = channels_last or worth_turning([image], output)
+    if reads_channels_last and not channels_last:
+        image = channels_last_of(image)
+    edges = _bins(sampling, None).edges
+
+    def run(config: Config, grid: tuple[int]) -> None:
+        launch(
+            kernels.roi_pool,
+            grid,
+            *(image, sampling.boxes, edges, output, argmax),
+            *(boxes.shape[0], images, channels, height, width),
+            config=config,
+            PH=pooled_height,
+            PW=pooled_width,
+            WIDE=wide([image]),
+            CHANNELS_LAST=reads_channels_last,
+            OUT_CHANNELS_LAST=channels_last,
+        )
+
+    run_rows("roi_pool", [image], output, reads_channels_last, 25, run)
+    return output, argmax
+
+
+def roi_pool_backward(
+    grad: Tensor,
+    boxes: Tensor,
+    argmax: Tensor,
+    spatial_scale: float,
+    pooled_height: int,
+    pooled_width: int,
+    batch_size: int,
+    channels: int,
+    height: int,
+    width: int,
+) -> Tensor:
+    """``argmax`` is what ``roi_pool`` gave for these boxes: each adds to its own pixels only."""
+    shape, bins = (batch_size, channels, height, width), (pooled_height, pooled_width)
+    sampling = _sampling(boxes, spatial_scale, shape, bins)
+    check_grad("grad", grad, boxes, channels, bins)
+    check_grad("argmax", argmax, boxes, channels, bins)
+    channels_last = layout_of(grad) == "channels_last"
+    format = torch.channels_last if channels_last else torch.contiguous_format
+    output = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=format)
+    if grad.numel() == 0 or output.numel() == 0:
+        return output.zero_()
+    grad = grad.contiguous(memory_format=format)
+    argmax = argmax.to(torch.int32).contiguous(memory_format=format)
+    if not channels_last:
+        grad, argmax = channels_last_of(grad), channels_last_of(argmax)
+    tables = _bins(sampling, TILE)
+    tiles = boxes_of_tiles(tables.places, tables.extents, batch_size, [(height, width)], TILE)
+    config = Config.of(1, 1, BLOCK_CHANNELS=32)
+    launch(
+        kernels.roi_pool_backward,
+        (tiles.count * -(-channels // config["BLOCK_CHANNELS"]),),
+        *(grad, argmax, tables.touching, tiles.lists, tiles.begins, tiles.lengths, output),
+        *(batch_size, channels, height, width),
+        config=config,
+        PH=pooled_height,
+        PW=pooled_width,
+        CHANNELS_LAST=channels_last,
+        TILE=TILE,
+    )
+    return output
+
+
+def _sampling(
+    boxes: Tensor, scale: float, shape: tuple[int, ...], bins: tuple[int, int]
+) -> Sampling:
+    images, channels, *size = shape
+    return sampling_of(boxes, [scale], images, channels, [(size[0], size[1])], bins)
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """Tables of roi_pool_bins; its signature says what they hold."""
+
+    edges: Tensor
+    touching: Tensor
+    extents: Tensor
+    places: Tensor
+
+
+def _bins(sampling: Sampling, tile: int | None) -> _Bins:
+    """Runs roi_pool_bins; with the tables by pixel if ``tile`` is given."""
+    count, (ph, pw) = sampling.boxes.shape[0], sampling.bins
+    height, width = sampling.heights[0], sampling.widths[0]
+    by_pixel = count if tile else 0
+    each = -(-height // (tile or 1)) + -(-width // (tile or 1))
+
+    def table(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.int32, device=sampling.boxes.device)
+
+    tables = _Bins(
+        table(count, ph + pw, 2), table(by_pixel, each, 2), table(4, by_pixel), table(by_pixel)
+    )
+    launch(
+        kernels.roi_pool_bins,
+        (count, 2),
+        *(sampling.boxes, tables.edges, tables.touching, tables.extents, tables.places),
+        *(count, sampling.images, scale_bits(sampling.scale), height, width),
+        config=Config.of(1, 1, BINS=block_bins(sampling), BLOCK=16),
+        PH=ph,
+        PW=pw,
+        BY_PIXEL=bool(by_pixel),
+        TILE=tile or 1,
+    )
+    return tables

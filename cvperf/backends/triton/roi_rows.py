@@ -1,0 +1,125 @@
+"""Tiles of bins x channels: their configurations, and how long they should take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from cvperf.backends.registry import layout_of
+from cvperf.backends.triton.configs import Config, Space, bucket, config_for
+from cvperf.backends.triton.launch import machine
+from cvperf.backends.triton.model import Architecture, Tiles, roofline, seconds
+
+OPERATIONS_AN_INSTRUCTION = 64
+"""Of the model's float32 rate: a multiply-add of 32 lanes. So rates of it are rates of issue."""
+TAP_INSTRUCTIONS = 17
+"""Beside two for each value: addresses, weights, masks and the load (counted in what compiles)."""
+
+
+def _config(rows: int, channels: int, warps: int) -> Config:
+    return Config.of(warps, 1, BLOCK_ROWS=rows, BLOCK_CHANNELS=channels)
+
+
+# By what a thread loads at a time: 8 channels of half types, 4 of float32, or 1 pixel of a plane.
+# A tile of half types that is turned as it is stored takes more registers: half as wide.
+_SHIPPED = {
+    "half": _config(64, 64, 8),
+    "half, turned": _config(64, 32, 8),
+    "float32": _config(64, 32, 8),
+    "planes": _config(64, 16, 8),
+}
+_MORE = (
+    *(_config(32, 64, 4), _config(64, 32, 4), _config(32, 32, 4)),
+    _config(16, 128, 4),
+)
+SPACE = Space(
+    "roi_align",
+    shipped={80: _SHIPPED, 90: _SHIPPED, 100: _SHIPPED},
+    # A tile may pass shared memory on its way out, half of it at a time.
+    shared_bytes=lambda config: int(4 * config["BLOCK_ROWS"] * config["BLOCK_CHANNELS"]),
+    more={80: _MORE, 90: _MORE, 100: _MORE},
+)
+
+
+def run_rows(
+    what: str,
+    maps: Sequence[Tensor],
+    output: Tensor,
+    channels_last: bool,
+    taps: int,
+    run: Callable[[Config, tuple[int]], Any],
+) -> None:
+    """Calls ``run`` with the configuration for this call and its grid.
+
+    Args:
+        what: names the kernel and its settings where a measurement is kept.
+        maps: that are read, in channels last or not.
+        output: [K, C, height, width].
+        channels_last: whether the maps are.
+        taps: pixels that a bin reads, as far as it is known.
+    """
+    count, channels, height, width = output.shape
+    rows = count * height * width
+    size = output.element_size()
+    kind = "half" if size == 2 else "float32"
+    if not channels_last:
+        kind = "planes"
+    elif size == 2 and layout_of(output) != "channels_last":
+        kind = "half, turned"
+    gpu = machine(output.device)
+    map_values = sum(each.numel() for each in maps)
+
+    def with_grid(config: Config) -> None:
+        tiles = math.ceil(rows / config["BLOCK_ROWS"])
+        run(config, (tiles * math.ceil(channels / config["BLOCK_CHANNELS"]),))
+
+    def predict(config: Config) -> float:
+        return predicted(gpu, config, rows, channels, map_values, size, kind, taps)
+
+    call = f"{what} {bucket(rows, channels)} {output.dtype} {kind}"
+    with_grid(config_for(SPACE, kind, call, gpu, predict, with_grid))
+
+
+def predicted(
+    gpu: Architecture,
+    config: Config,
+    rows: int,
+    channels: int,
+    map_values: int,
+    value_bytes: int,
+    kind: str,
+    taps: int = 16,
+) -> float:
+    """Seconds by the analytical model.
+
+    A bin's taps are partly those of its neighbours: L1 is taken to serve 7 of 16. A load of planes
+    moves a sector of 32 bytes for every second value.
+    """
+    tile_rows, tile_channels = config["BLOCK_ROWS"], config["BLOCK_CHANNELS"]
+    values = tile_rows * tile_channels
+    vector = 1 if kind == "planes" else 16 // value_bytes
+    instructions = values / vector / 32 * taps * (2 * vector + TAP_INSTRUCTIONS)
+    fetched = 16 if kind == "planes" else value_bytes
+    tiles = Tiles(
+        count=math.ceil(rows / tile_rows) * math.ceil(channels / tile_channels),
+        operations=instructions * OPERATIONS_AN_INSTRUCTION,
+        kind="float32",
+        l2_bytes=values * (taps * 9 / 16 * fetched + value_bytes),
+        memory_bytes=(map_values + rows * channels) * value_bytes,
+        blocks=max(1, 16 // config.num_warps),
+        efficiency=0.8,
+    )
+    return seconds(gpu, tiles, launches=2)
+
+
+def predicted_share(
+    gpu: Architecture, rows: int, channels: int, map_values: int, value_bytes: int
+) -> float:
+    """Share of the roofline, memory's, that channels last with 2 x 2 samples a bin should reach."""
+    kind = "half" if value_bytes == 2 else "float32"
+    config = SPACE.default(gpu, kind)
+    least = roofline(gpu, 0.0, "float32", (map_values + rows * channels) * value_bytes)
+    return least / predicted(gpu, config, rows, channels, map_values, value_bytes, kind)

@@ -1,0 +1,188 @@
+"""What the RoI kernels share: tables of where boxes sample, and maps turned to channels last."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cvperf.backends.pyramid import pyramid_levels
+from cvperf.backends.triton.configs import Config
+from cvperf.backends.triton.launch import launch
+from cvperf.errors import ArgumentError, describe
+from cvperf.kernels.triton import roi_sampling as kernels
+from cvperf.kernels.triton import turn as turn_kernels
+
+MOST_BINS = 1024
+"""Each way: the kernels hold the bins of an axis in registers."""
+BLOCK_PIXELS = 32
+"""Pixels of an axis that roi_weights takes at a time."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What all kernels of a call need to know.
+
+    Attributes:
+        boxes: float32 [K, 5].
+        levels: int32 [K], each box's map; None if there is but one.
+        images: of every map.
+        heights, widths: of the maps.
+        scale: of the first map; it halves from one to the next.
+        bins: height and width.
+        ratio: samples a bin and axis; 0 or less: adaptive.
+        aligned: shifted by half a pixel.
+    """
+
+    boxes: Tensor
+    levels: Tensor | None
+    images: int
+    heights: tuple[int, ...]
+    widths: tuple[int, ...]
+    scale: float
+    bins: tuple[int, int]
+    ratio: int
+    aligned: bool
+
+
+def sampling_of(
+    boxes: Tensor,
+    scales: Sequence[float],
+    images: int,
+    channels: int,
+    sizes: Sequence[tuple[int, int]],
+    bins: tuple[int, int],
+    ratio: int = 1,
+    aligned: bool = False,
+    canonical: tuple[float, int] = (224.0, 4),
+) -> Sampling:
+    """Checks what can be checked without waiting for the GPU.
+
+    Raises:
+        ArgumentError: shapes do not fit, or there are more than ``MOST_BINS`` bins.
+    """
+    if boxes.dim() != 2 or boxes.shape[1] != 5:
+        raise ArgumentError(f"boxes must be boxes[K, 5], got {describe(boxes)}")
+    if min(images, channels, *(min(size) for size in sizes)) < 0 or min(bins) < 1:
+        raise ArgumentError(
+            f"sizes must not be negative and bins at least 1 each way: maps are "
+            f"{[[images, channels, *size] for size in sizes]}, bins are {list(bins)}"
+        )
+    if max(bins) > MOST_BINS or any(height * width >= 2**31 for height, width in sizes):
+        raise ArgumentError(
+            f"maps of {sizes} pixels with {bins[0]} x {bins[1]} bins are too large: expected fewer "
+            f"than 2**31 pixels and at most {MOST_BINS} bins each way on a GPU"
+        )
+    return Sampling(
+        boxes.to(torch.float32).contiguous(),
+        pyramid_levels(boxes, scales, *canonical) if len(scales) > 1 else None,
+        images,
+        tuple(height for height, _ in sizes),
+        tuple(width for _, width in sizes),
+        scales[0],
+        bins,
+        ratio,
+        aligned,
+    )
+
+
+def scale_bits(scale: float) -> int:
+    """A float64 as an integer: Triton would pass a float as float32."""
+    return int(struct.unpack("<q", struct.pack("<d", scale))[0])
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tables of roi_weights; its signature says what they hold."""
+
+    weights: Tensor
+    edges: Tensor
+    touching: Tensor
+    extents: Tensor
+    places: Tensor
+    pitches: tuple[int, int]
+
+
+def weights_of(sampling: Sampling, tile: int | None = None) -> Weights:
+    """Runs roi_weights; with the tables by pixel if ``tile`` is given.
+
+    Takes 4 K (height of the bins x height of the highest map + width x width) bytes.
+    """
+    count, (ph, pw) = sampling.boxes.shape[0], sampling.bins
+    pitch_y, pitch_x = (
+        max(-(-max(sizes) // BLOCK_PIXELS), 1) * BLOCK_PIXELS
+        for sizes in (sampling.heights, sampling.widths)
+    )
+    by_pixel, device = tile is not None, sampling.boxes.device
+    tile = tile or BLOCK_PIXELS
+
+    def table(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=device)
+
+    tables = Weights(
+        table(count * (ph * pitch_y + pw * pitch_x), dtype=torch.float32),
+        table(count, ph + pw, 2),
+        table(count if by_pixel else 0, (pitch_y + pitch_x) // tile, 2),
+        table(4, count if by_pixel else 0),
+        table(count if by_pixel else 0),
+        (pitch_y, pitch_x),
+    )
+    launch(
+        kernels.roi_weights,
+        (count, 2),
+        *(sampling.boxes, sampling.levels, tables.weights, tables.edges),
+        *(tables.touching, tables.extents, tables.places),
+        *(count, sampling.images, scale_bits(sampling.scale), sampling.ratio),
+        *(sampling.heights, sampling.widths, pitch_y, pitch_x),
+        config=Config.of(1, 1, BINS=block_bins(sampling), BLOCK=BLOCK_PIXELS, TILE=tile),
+        PH=ph,
+        PW=pw,
+        ALIGNED=sampling.aligned,
+        ADAPTIVE=sampling.ratio <= 0,
+        LEVELS=len(sampling.heights),
+        BY_PIXEL=by_pixel,
+        enable_fp_fusion=False,
+    )
+    return tables
+
+
+def channels_last_of(tensor: Tensor) -> Tensor:
+    """A contiguous [N, C, H, W] tensor in channels last."""
+    images, channels, height, width = tensor.shape
+    turned = torch.empty_like(tensor, memory_format=torch.channels_last)
+    positions, block_positions, block_channels = height * width, 64, 64
+    launch(
+        turn_kernels.turn,
+        (images * -(-positions // block_positions), -(-channels // block_channels)),
+        *(tensor, turned, channels, positions),
+        config=Config.of(4, 1, BLOCK_POSITIONS=block_positions, BLOCK_CHANNELS=block_channels),
+    )
+    return turned
+
+
+def block_bins(sampling: Sampling) -> int:
+    """A power of two that holds the bins of either axis."""
+    return 1 << (max(sampling.bins) - 1).bit_length()
+
+
+def worth_turning(features: Sequence[Tensor], output: Tensor) -> bool:
+    """Whether the maps are turned to channels last first; by the estimates of the kernels' notes.
+
+    Turning passes a value of the maps through memory twice, 3 ps on an H100; a value of the output
+    from planes of pixels takes 14 ps more than one from channels last.
+    """
+    return 14 * output.numel() > 3 * sum(each.numel() for each in features)
+
+
+def wide(features: Sequence[Tensor]) -> bool:
+    """Whether an image has offsets that take 64 bits."""
+    return any(each[0].numel() >= 2**31 for each in features if each.shape[0])
+
+
+def alignment(tensors: Sequence[Tensor]) -> int:
+    """Bytes that every tensor's address is a multiple of, at most 16."""
+    aligned = all(each.data_ptr() % 16 == 0 for each in tensors)
+    return 16 if aligned else tensors[0].element_size()

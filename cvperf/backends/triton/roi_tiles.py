@@ -1,0 +1,61 @@
+"""Which boxes touch which tile of a map; the backwards of RoI Align and RoI pooling ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cvperf.backends.triton.configs import Config
+from cvperf.backends.triton.launch import launch
+from cvperf.errors import ArgumentError, describe
+from cvperf.kernels.triton import roi_tiles as kernels
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The boxes of every tile of all maps; list_boxes says how they are laid out."""
+
+    count: int
+    lists: Tensor
+    begins: Tensor
+    lengths: Tensor
+
+
+def boxes_of_tiles(
+    places: Tensor, extents: Tensor, images: int, sizes: Sequence[tuple[int, int]], tile: int
+) -> Tiles:
+    """Runs list_boxes. Takes 4 K x (tiles of one image of the largest map) bytes."""
+    each = [-(-height // tile) * -(-width // tile) for height, width in sizes]
+    count, device = places.shape[0], places.device
+    tiles = Tiles(
+        images * sum(each),
+        torch.empty(count * max(each), dtype=torch.int32, device=device),
+        torch.empty(images * sum(each), dtype=torch.int64, device=device),
+        torch.empty(images * sum(each), dtype=torch.int32, device=device),
+    )
+    heights, widths = zip(*sizes, strict=True)
+    block = min(1024, max(32, 1 << (count - 1).bit_length()))
+    launch(
+        kernels.list_boxes,
+        (tiles.count,),
+        *(places, extents, tiles.lists, tiles.begins, tiles.lengths),
+        *(count, images, heights, widths, max(each)),
+        config=Config.of(4, 1, BLOCK=block),
+        LEVELS=len(sizes),
+        TILE=tile,
+    )
+    return tiles
+
+
+def check_grad(
+    name: str, grad: Tensor, boxes: Tensor, channels: int, bins: tuple[int, int]
+) -> None:
+    """Raises ArgumentError unless ``grad`` has a value for each bin of each box and channel."""
+    expected = (boxes.shape[0], channels, *bins)
+    if tuple(grad.shape) != expected:
+        raise ArgumentError(
+            f"{name} must be [boxes, channels, bins, bins] = {list(expected)}, got {describe(grad)}"
+        )
