@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from triton.runtime.errors import InterpreterError
 
-from tests.kernels.triton import test_int4_linear, test_int8_gemm, test_nms, test_soft_nms
 from tests.kernels.triton import (
     test_int4_linear,
     test_int8_gemm,
+    test_nms,
     test_roi_align,
     test_roi_pool,
+    test_soft_nms,
 )
 from tests.kernels.triton.faults import Fault, planted
 from tests.kernels.triton.harness import INTERPRETED
@@ -21,9 +22,9 @@ FAULTS: list[Fault] = [
     *test_int4_linear.FAULTS,
     *test_int8_gemm.FAULTS,
     *test_nms.FAULTS,
-    *test_soft_nms.FAULTS,
     *test_roi_align.FAULTS,
     *test_roi_pool.FAULTS,
+    *test_soft_nms.FAULTS,
 ]
 CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
 
