@@ -1,0 +1,99 @@
+// Element-wise passes with parameters by channel: cut into runs whose parameters are either one number or lie in
+// memory as the elements do, so that a pass is vectors from end to end whatever the layout.
+#pragma once
+#include "buffer.hpp"
+#include "channel_view.hpp"
+#include "streaming.hpp"
+
+namespace cvperf {
+namespace CVPERF_ISA {
+
+constexpr std::int64_t kRunElements = 1024;       // of a repeated row of channels, at least
+constexpr std::int64_t kPlaneElements = 8192;     // of a plane, at most
+constexpr std::int64_t kAloneElements = 1 << 15;  // fewer than these take longer to share out than to compute
+
+// The parameters of a call as runs read them: repeated to whole rows of channels where those are innermost (three
+// channels fill no vector), and readable for a vector beyond the end.
+template <class T>
+class ChannelTable {
+ public:
+  // of(c) is the parameter of channel c; no channels, no table.
+  template <class Of>
+  ChannelTable(const ChannelView& view, bool present, Of of) : memory_(present ? size(view) : 0) {
+    if (!present) return;
+    T* const table = memory_.data();
+    const std::int64_t count = static_cast<std::int64_t>(size(view));
+    for (std::int64_t i = 0; i < count; ++i) table[i] = i < view.channels ? of(i) : table[i - view.channels];
+  }
+  const T* data() const { return memory_.data(); }
+
+  // Elements of a run of whole rows of channels.
+  static std::int64_t period(const ChannelView& view) {
+    return view.channels * ((kRunElements + view.channels - 1) / view.channels);
+  }
+
+ private:
+  static std::size_t size(const ChannelView& view) {
+    return static_cast<std::size_t>((view.inner > 1 ? view.channels : period(view)) + 64);
+  }
+  Buffer<T, 256> memory_;
+};
+
+// work(first, count, channel, step) for every run: elements [first, first + count), whose parameters are at `channel`
+// of a table, those of the next element `step` further (0 or 1).
+template <class Work>
+void for_each_run(const ChannelView& view, int num_threads, const Work& work) {
+  const std::int64_t elements = view.outer * view.channels * view.inner;
+  if (elements == 0) return;
+  const int threads = elements < kAloneElements ? 1 : num_threads;
+  if (view.inner > 1) {
+    const std::int64_t cuts = (view.inner + kPlaneElements - 1) / kPlaneElements;
+    const std::int64_t runs = view.outer * view.channels * cuts;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+    for (std::int64_t i = 0; i < runs; ++i) {
+      const std::int64_t plane = i / cuts, at = i % cuts * kPlaneElements, left = view.inner - at;
+      work(plane * view.inner + at, left < kPlaneElements ? left : kPlaneElements, plane % view.channels, 0);
+    }
+  } else {
+    const std::int64_t period = ChannelTable<float>::period(view), runs = (elements + period - 1) / period;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+    for (std::int64_t i = 0; i < runs; ++i) {
+      const std::int64_t left = elements - i * period;
+      work(i * period, left < period ? left : period, std::int64_t{0}, 1);
+    }
+  }
+}
+
+// A vector of parameters at element i of a run.
+template <class T>
+CVPERF_INLINE Vec<T> parameter(const T* table, std::int64_t i, int step) {
+  return step ? load(table + i) : broadcast(*table);
+}
+
+// A vector of elements, of which `left` are there.
+template <class T>
+CVPERF_INLINE Vec<Compute<T>> load_left(const T* from, std::int64_t left) {
+  return left >= kLanes<Compute<T>> ? load(from) : load_partial(from, static_cast<int>(left));
+}
+
+// out[i] = at(i, left) for i < count: the vector of elements from i on, of which `left` are there.
+template <class T, class At>
+CVPERF_INLINE void write_run(T* out, std::int64_t count, bool past_caches, const At& at) {
+  constexpr std::int64_t lanes = kLanes<Compute<T>>;
+  std::int64_t i = 0;
+  if constexpr (sizeof(T) == 4) {
+    if (past_caches) {
+      const std::int64_t past = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(out) / sizeof(T)) % lanes;
+      const std::int64_t ahead = past ? lanes - past : 0;  // elements ahead of the first aligned vector
+      if (ahead < count) {
+        if (ahead) store_partial(out, at(0, ahead), static_cast<int>(ahead));
+        for (i = ahead; i + lanes <= count; i += lanes) store_past_caches(out + i, at(i, lanes));
+      }
+    }
+  }
+  for (; i + lanes <= count; i += lanes) store(out + i, at(i, lanes));
+  if (i < count) store_partial(out + i, at(i, count - i), static_cast<int>(count - i));
+}
+
+}  // namespace CVPERF_ISA
+}  // namespace cvperf

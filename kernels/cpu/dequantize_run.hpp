@@ -1,0 +1,24 @@
+// A run of bytes to floating point: (x - offset) * factor.
+#pragma once
+#include "byte_lanes.hpp"
+#include "channel_runs.hpp"
+
+namespace cvperf {
+namespace CVPERF_ISA {
+
+// Parameters as runs read them (channel_runs.hpp).
+template <class In>
+struct Dequantize {
+  const In* x;
+  const float *offset, *factor;
+  int step;
+
+  CVPERF_INLINE Vec<float> operator()(std::int64_t i, std::int64_t left) const {
+    const Vec<std::int32_t> wide =
+        left >= kLanes<float> ? widened(x + i) : widened_partial(x + i, static_cast<int>(left));
+    return (__builtin_convertvector(wide, Vec<float>) - parameter(offset, i, step)) * parameter(factor, i, step);
+  }
+};
+
+}  // namespace CVPERF_ISA
+}  // namespace cvperf

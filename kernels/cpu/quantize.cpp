@@ -1,0 +1,95 @@
+// Between floating point and 8-bit integers, one scale and zero point for all or one a channel.
+//
+// Idea: one pass of vectors whatever the layout (channel_runs.hpp). Quantised as in torch and in the epilogue of our
+// INT8 kernels: times the float32 inverse of the scale, rounded half to even, then the zero point; saturated, which is
+// done before the rounding so that it may be the addition of a magic number. NaN becomes the least value.
+//
+// Roofline: the bytes read and written over the bandwidth of where they lie; 7 operations a vector hide behind it.
+#include "quantize.hpp"
+
+#include "dequantize_run.hpp"
+
+namespace cvperf {
+namespace CVPERF_ISA {
+namespace {
+
+// Parameters of a run as tables.
+struct Levels {
+  const float *inverse, *low;  // the least value there can be, before the zero point is added
+  const std::int32_t* zero;
+};
+
+CVPERF_INLINE Vec<std::int32_t> zeros(const std::int32_t* table, std::int64_t i, int step) {
+  Vec<std::int32_t> v;
+  if (!step) return Vec<std::int32_t>{} + *table;
+  __builtin_memcpy(&v, table + i, sizeof v);
+  return v;
+}
+
+template <class In, class Out>
+void quantize_run(const In* x, const Levels& levels, int step, std::int64_t count, Out* out) {
+  constexpr int lanes = kLanes<float>;
+  for (std::int64_t i = 0; i < count; i += lanes) {
+    const Vec<float> low = parameter(levels.low, i, step);
+    Vec<float> v = load_left(x + i, count - i) * parameter(levels.inverse, i, step);
+    v = min(max(v, low), low + 255.0f);  // NaN becomes `low`
+    const Bytes<Out> bytes = narrowed<Out>(rounded(v) + zeros(levels.zero, i, step));
+    if (count - i >= lanes)
+      __builtin_memcpy(out + i, &bytes, sizeof bytes);
+    else
+      __builtin_memcpy(out + i, &bytes, static_cast<std::size_t>(count - i));
+  }
+}
+
+template <class In, class Out>
+void quantize_all(const QuantizeArgs& args) {
+  const In* const x = static_cast<const In*>(args.x);
+  Out* const out = static_cast<Out*>(args.out);
+  const auto zero_of = [&](std::int64_t c) { return args.zero_point[args.zero_point_per_channel ? c : 0]; };
+  const ChannelTable<float> inverse(args.view, true,
+                                    [&](std::int64_t c) { return 1.0f / args.scale[args.scale_per_channel ? c : 0]; });
+  const ChannelTable<float> low(args.view, true, [&](std::int64_t c) {
+    return static_cast<float>((kSigned<Out> ? -128 : 0) - static_cast<std::int64_t>(zero_of(c)));
+  });
+  const ChannelTable<std::int32_t> zero(args.view, true, zero_of);
+  for_each_run(args.view, args.num_threads,
+               [&](std::int64_t first, std::int64_t count, std::int64_t channel, int step) {
+                 const Levels levels{inverse.data() + channel, low.data() + channel, zero.data() + channel};
+                 quantize_run(x + first, levels, step, count, out + first);
+               });
+}
+
+template <class In, class Out>
+void dequantize_all(const DequantizeArgs& args) {
+  const In* const x = static_cast<const In*>(args.x);
+  Out* const out = static_cast<Out*>(args.out);
+  const ChannelTable<float> offset(args.view, true, [&](std::int64_t c) { return args.offset[c]; });
+  const ChannelTable<float> factor(args.view, true, [&](std::int64_t c) { return args.factor[c]; });
+  const std::int64_t elements = args.view.outer * args.view.channels * args.view.inner;
+  const bool past_caches = elements * (size_of(args.out_dtype) + 1) >= kPastCachesBytes;
+  for_each_run(args.view, args.num_threads,
+               [&](std::int64_t first, std::int64_t count, std::int64_t channel, int step) {
+                 const Dequantize<In> at{x + first, offset.data() + channel, factor.data() + channel, step};
+                 write_run(out + first, count, past_caches, at);
+                 if (past_caches) settle_streams();
+               });
+}
+
+}  // namespace
+
+void quantize(const QuantizeArgs& args) {
+  with_float(args.dtype, [&](auto type) {
+    if (args.out_dtype == DType::i8) return quantize_all<decltype(type), std::int8_t>(args);
+    quantize_all<decltype(type), std::uint8_t>(args);
+  });
+}
+
+void dequantize(const DequantizeArgs& args) {
+  with_float(args.out_dtype, [&](auto type) {
+    if (args.dtype == DType::i8) return dequantize_all<std::int8_t, decltype(type)>(args);
+    dequantize_all<std::uint8_t, decltype(type)>(args);
+  });
+}
+
+}  // namespace CVPERF_ISA
+}  // namespace cvperf
