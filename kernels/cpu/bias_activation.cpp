@@ -15,20 +15,26 @@ namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
 
-template <class T>
+template <class T, bool kEach>
 struct Finish {
   const T *x, *residual;
-  const Compute<T>* bias;
-  int step;
+  Parameter<kEach, Compute<T>> bias;
+  bool biased;
   Activation activation;
 
   CVPERF_INLINE Vec<Compute<T>> operator()(std::int64_t i, std::int64_t left) const {
     Vec<Compute<T>> v = load_left(x + i, left);
-    if (bias) v += parameter(bias, i, step);
+    if (biased) v += bias.at(i);
     if (residual) v += load_left(residual + i, left);
     return activate<Compute<T>>(activation, v);
   }
 };
+
+template <class T, bool kEach>
+CVPERF_INLINE Finish<T, kEach> finish_of(Parameters<kEach>, const T* x, const T* residual, const Compute<T>* bias,
+                                         bool has_bias, Activation activation) {
+  return {x, residual, Parameter<kEach, Compute<T>>(bias), has_bias, activation};
+}
 
 template <class T>
 void finish_all(const BiasActivationArgs& args) {
@@ -36,17 +42,16 @@ void finish_all(const BiasActivationArgs& args) {
   const T *const x = static_cast<const T*>(args.x), *const residual = static_cast<const T*>(args.residual);
   const T* const bias = static_cast<const T*>(args.bias);
   T* const out = static_cast<T*>(args.out);
-  const ChannelTable<C> table(args.view, bias != nullptr, [&](std::int64_t c) { return to_compute(bias[c]); });
+  const ChannelTable<C> table(args.view, [&](std::int64_t c) { return bias ? to_compute(bias[c]) : C(0); });
   const std::int64_t bytes =
       args.view.outer * args.view.channels * args.view.inner * static_cast<std::int64_t>(sizeof(T));
   const bool past_caches = bytes * (residual ? 3 : 2) >= kPastCachesBytes && out != x;
-  for_each_run(args.view, args.num_threads,
-               [&](std::int64_t first, std::int64_t count, std::int64_t channel, int step) {
-                 const Finish<T> at{x + first, residual ? residual + first : nullptr,
-                                    bias ? table.data() + channel : nullptr, step, args.activation};
-                 write_run(out + first, count, past_caches, at);
-                 if (past_caches) settle_streams();
-               });
+  for_each_run(args.view, args.num_threads, [&](auto first, auto count, auto channel, auto parameters) {
+    const auto at = finish_of(parameters, x + first, residual ? residual + first : nullptr, table.data() + channel,
+                              bias != nullptr, args.activation);
+    write_run(out + first, count, past_caches, at);
+    if (past_caches) settle_streams();
+  });
 }
 
 }  // namespace

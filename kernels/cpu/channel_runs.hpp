@@ -17,10 +17,9 @@ constexpr std::int64_t kAloneElements = 1 << 15;  // fewer than these take longe
 template <class T>
 class ChannelTable {
  public:
-  // of(c) is the parameter of channel c; no channels, no table.
+  // of(c) is the parameter of channel c.
   template <class Of>
-  ChannelTable(const ChannelView& view, bool present, Of of) : memory_(present ? size(view) : 0) {
-    if (!present) return;
+  ChannelTable(const ChannelView& view, Of of) : memory_(size(view)) {
     T* const table = memory_.data();
     const std::int64_t count = static_cast<std::int64_t>(size(view));
     for (std::int64_t i = 0; i < count; ++i) table[i] = i < view.channels ? of(i) : table[i - view.channels];
@@ -39,8 +38,12 @@ class ChannelTable {
   Buffer<T, 256> memory_;
 };
 
-// work(first, count, channel, step) for every run: elements [first, first + count), whose parameters are at `channel`
-// of a table, those of the next element `step` further (0 or 1).
+// Whether a run's elements have a parameter each, one after the other in its table, or one for all.
+template <bool kEach>
+struct Parameters {};
+
+// work(first, count, channel, Parameters<...>{}) for every run: elements [first, first + count), whose parameters are
+// at `channel` of a table.
 template <class Work>
 void for_each_run(const ChannelView& view, int num_threads, const Work& work) {
   const std::int64_t elements = view.outer * view.channels * view.inner;
@@ -52,23 +55,42 @@ void for_each_run(const ChannelView& view, int num_threads, const Work& work) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (std::int64_t i = 0; i < runs; ++i) {
       const std::int64_t plane = i / cuts, at = i % cuts * kPlaneElements, left = view.inner - at;
-      work(plane * view.inner + at, left < kPlaneElements ? left : kPlaneElements, plane % view.channels, 0);
+      work(plane * view.inner + at, left < kPlaneElements ? left : kPlaneElements, plane % view.channels,
+           Parameters<false>{});
     }
   } else {
     const std::int64_t period = ChannelTable<float>::period(view), runs = (elements + period - 1) / period;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (std::int64_t i = 0; i < runs; ++i) {
       const std::int64_t left = elements - i * period;
-      work(i * period, left < period ? left : period, std::int64_t{0}, 1);
+      work(i * period, left < period ? left : period, std::int64_t{0}, Parameters<true>{});
     }
   }
 }
 
-// A vector of parameters at element i of a run.
+// The parameters of a run, as vectors.
+template <bool kEach, class T>
+class Parameter {
+ public:
+  explicit CVPERF_INLINE Parameter(const T* table) : table_(table) {}
+  CVPERF_INLINE Vec<T> at(std::int64_t i) const {
+    Vec<T> v;
+    __builtin_memcpy(&v, table_ + i, sizeof v);
+    return v;
+  }
+
+ private:
+  const T* table_;
+};
 template <class T>
-CVPERF_INLINE Vec<T> parameter(const T* table, std::int64_t i, int step) {
-  return step ? load(table + i) : broadcast(*table);
-}
+class Parameter<false, T> {  // one number, read once: the compiler cannot know that the output is not over it
+ public:
+  explicit CVPERF_INLINE Parameter(const T* table) : value_(Vec<T>{} + *table) {}
+  CVPERF_INLINE Vec<T> at(std::int64_t) const { return value_; }
+
+ private:
+  Vec<T> value_;
+};
 
 // A vector of elements, of which `left` are there.
 template <class T>

@@ -82,8 +82,8 @@ void normalize_all(const NormalizeImageArgs& args) {
   const std::int64_t tasks = args.images * blocks, elements = args.images * channels * args.pixels;
   if (elements == 0) return;
   const ChannelView view{args.images * args.pixels, channels, args.to_planes ? args.pixels : 1};
-  const ChannelTable<float> offset(view, true, [&](std::int64_t c) { return args.offset[c]; });
-  const ChannelTable<float> factor(view, true, [&](std::int64_t c) { return args.factor[c]; });
+  const ChannelTable<float> offset(view, [&](std::int64_t c) { return args.offset[c]; });
+  const ChannelTable<float> factor(view, [&](std::int64_t c) { return args.factor[c]; });
   const std::int64_t period = ChannelTable<float>::period(view);
   const bool past_caches = elements * (1 + size_of(args.out_dtype)) >= kPastCachesBytes;
   const int threads = elements < kAloneElements ? 1 : args.num_threads;
@@ -98,14 +98,14 @@ void normalize_all(const NormalizeImageArgs& args) {
     if (args.to_planes) {
       split(args.x + image + at * channels, channels, count, block, kBlock);
       for (std::int64_t c = 0; c < channels; ++c) {
-        const Dequantize<std::uint8_t> plane{block + c * kBlock, offset.data() + c, factor.data() + c, 0};
+        const auto plane = dequantize_of(Parameters<false>{}, block + c * kBlock, offset.data() + c, factor.data() + c);
         write_run(out + c * args.pixels + at, count, past_caches, plane);
       }
     } else {
       join(args.x + image + at, args.pixels, channels, count, block);
       for (std::int64_t i = 0; i < count * channels; i += period) {
         const std::int64_t left = count * channels - i;
-        const Dequantize<std::uint8_t> row{block + i, offset.data(), factor.data(), 1};
+        const auto row = dequantize_of(Parameters<true>{}, block + i, offset.data(), factor.data());
         write_run(out + at * channels + i, left < period ? left : period, past_caches, row);
       }
     }

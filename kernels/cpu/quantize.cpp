@@ -19,21 +19,16 @@ struct Levels {
   const std::int32_t* zero;
 };
 
-CVPERF_INLINE Vec<std::int32_t> zeros(const std::int32_t* table, std::int64_t i, int step) {
-  Vec<std::int32_t> v;
-  if (!step) return Vec<std::int32_t>{} + *table;
-  __builtin_memcpy(&v, table + i, sizeof v);
-  return v;
-}
-
-template <class In, class Out>
-void quantize_run(const In* x, const Levels& levels, int step, std::int64_t count, Out* out) {
+template <bool kEach, class In, class Out>
+void quantize_run(Parameters<kEach>, const In* x, const Levels& levels, std::int64_t count, Out* out) {
   constexpr int lanes = kLanes<float>;
+  const Parameter<kEach, float> inverse(levels.inverse), lows(levels.low);
+  const Parameter<kEach, std::int32_t> zero(levels.zero);
   for (std::int64_t i = 0; i < count; i += lanes) {
-    const Vec<float> low = parameter(levels.low, i, step);
-    Vec<float> v = load_left(x + i, count - i) * parameter(levels.inverse, i, step);
+    const Vec<float> low = lows.at(i);
+    Vec<float> v = load_left(x + i, count - i) * inverse.at(i);
     v = min(max(v, low), low + 255.0f);  // NaN becomes `low`
-    const Bytes<Out> bytes = narrowed<Out>(rounded(v) + zeros(levels.zero, i, step));
+    const Bytes<Out> bytes = narrowed<Out>(rounded(v) + zero.at(i));
     if (count - i >= lanes)
       __builtin_memcpy(out + i, &bytes, sizeof bytes);
     else
@@ -46,33 +41,31 @@ void quantize_all(const QuantizeArgs& args) {
   const In* const x = static_cast<const In*>(args.x);
   Out* const out = static_cast<Out*>(args.out);
   const auto zero_of = [&](std::int64_t c) { return args.zero_point[args.zero_point_per_channel ? c : 0]; };
-  const ChannelTable<float> inverse(args.view, true,
+  const ChannelTable<float> inverse(args.view,
                                     [&](std::int64_t c) { return 1.0f / args.scale[args.scale_per_channel ? c : 0]; });
-  const ChannelTable<float> low(args.view, true, [&](std::int64_t c) {
+  const ChannelTable<float> low(args.view, [&](std::int64_t c) {
     return static_cast<float>((kSigned<Out> ? -128 : 0) - static_cast<std::int64_t>(zero_of(c)));
   });
-  const ChannelTable<std::int32_t> zero(args.view, true, zero_of);
-  for_each_run(args.view, args.num_threads,
-               [&](std::int64_t first, std::int64_t count, std::int64_t channel, int step) {
-                 const Levels levels{inverse.data() + channel, low.data() + channel, zero.data() + channel};
-                 quantize_run(x + first, levels, step, count, out + first);
-               });
+  const ChannelTable<std::int32_t> zero(args.view, zero_of);
+  for_each_run(args.view, args.num_threads, [&](auto first, auto count, auto channel, auto parameters) {
+    const Levels levels{inverse.data() + channel, low.data() + channel, zero.data() + channel};
+    quantize_run(parameters, x + first, levels, count, out + first);
+  });
 }
 
 template <class In, class Out>
 void dequantize_all(const DequantizeArgs& args) {
   const In* const x = static_cast<const In*>(args.x);
   Out* const out = static_cast<Out*>(args.out);
-  const ChannelTable<float> offset(args.view, true, [&](std::int64_t c) { return args.offset[c]; });
-  const ChannelTable<float> factor(args.view, true, [&](std::int64_t c) { return args.factor[c]; });
+  const ChannelTable<float> offset(args.view, [&](std::int64_t c) { return args.offset[c]; });
+  const ChannelTable<float> factor(args.view, [&](std::int64_t c) { return args.factor[c]; });
   const std::int64_t elements = args.view.outer * args.view.channels * args.view.inner;
   const bool past_caches = elements * (size_of(args.out_dtype) + 1) >= kPastCachesBytes;
-  for_each_run(args.view, args.num_threads,
-               [&](std::int64_t first, std::int64_t count, std::int64_t channel, int step) {
-                 const Dequantize<In> at{x + first, offset.data() + channel, factor.data() + channel, step};
-                 write_run(out + first, count, past_caches, at);
-                 if (past_caches) settle_streams();
-               });
+  for_each_run(args.view, args.num_threads, [&](auto first, auto count, auto channel, auto parameters) {
+    const auto at = dequantize_of(parameters, x + first, offset.data() + channel, factor.data() + channel);
+    write_run(out + first, count, past_caches, at);
+    if (past_caches) settle_streams();
+  });
 }
 
 }  // namespace
