@@ -40,6 +40,14 @@ class Config:
     def __getitem__(self, name: str) -> Any:
         return dict(self.tile)[name]
 
+    def only(self, *names: str) -> Config:
+        """The same warps and stages for a kernel that takes fewer of the tile sizes."""
+        return Config(
+            tuple((name, value) for name, value in self.tile if name in names),
+            self.num_warps,
+            self.num_stages,
+        )
+
     @functools.cached_property
     def options(self) -> dict[str, Any]:
         """The keywords of a launch."""

@@ -43,11 +43,32 @@ def int8_gemm() -> Iterator[Call]:
     from cvperf.backends.triton import int8_gemm as backend
     from cvperf.backends.triton.layouts import packed_int8_shape
 
-    def call(name: str, m: int, k: int, n: int, out: torch.dtype) -> Call:
-        a, b = meta(m, k, dtype=torch.int8), meta(*packed_int8_shape(k, n), dtype=torch.int8)
-        scale_a, scale_b = (None, None) if out == torch.int32 else (meta(m), meta(n))
-        arguments = (a, b, n, scale_a, scale_b, None, None, None, out)
+    def call(
+        name: str,
+        size: tuple[int, int, int],
+        out: torch.dtype,
+        dtype: torch.dtype = torch.int8,
+        zero: bool = False,
+        activation: str | None = None,
+    ) -> Call:
+        m, k, n = size
+        a, b = meta(m, k, dtype=dtype), meta(*packed_int8_shape(k, n), dtype=torch.int8)
+        scaled = out != torch.int32
+        arguments = (
+            *(a, b, n, meta(m) if scaled else None, meta(n) if scaled else None),
+            *(meta(m, dtype=torch.int32) if zero else None, meta(n) if scaled else None),
+            *(activation, out),
+        )
         return Call("int8_gemm", name, lambda: backend.int8_gemm(*arguments))
 
-    yield call("4096 cubed, exact sums", 4096, 4096, 4096, torch.int32)
-    yield call("4096 cubed, scaled", 4096, 4096, 4096, torch.bfloat16)
+    large, medium, tail = (4096, 4096, 4096), (1024, 1024, 1024), (4096, 4080, 4096)
+    yield call("large, exact sums", large, torch.int32)
+    yield call("large, to bfloat16", large, torch.bfloat16, activation="silu")
+    yield call("large, to float32", large, torch.float32)
+    yield call("large, requantised", large, torch.int8, activation="relu")
+    yield call("large, unsigned with zero points", large, torch.bfloat16, torch.uint8, zero=True)
+    yield call("large, K with a tail", tail, torch.bfloat16)
+    yield call("medium", medium, torch.float32)
+    yield call("skinny", (64, 4096, 4096), torch.bfloat16)
+    yield call("few rows", (16, 4096, 4096), torch.bfloat16)
+    yield call("few rows, unsigned", (1, 4096, 4096), torch.float32, torch.uint8, zero=True)

@@ -169,9 +169,9 @@ def _memory(values: Any) -> list[tuple[int, int]]:
 def _wrap(name: str, what: str, *, pointer: int, mask: int | None) -> None:
     original = getattr(Builder, name)
 
-    def checked(self: Any, *args: Any) -> Any:
+    def checked(self: Any, *args: Any, **more: Any) -> Any:
         _check(args[pointer], None if mask is None else args[mask], what)
-        return original(self, *args)
+        return original(self, *args, **more)
 
     setattr(Builder, name, checked)
 
