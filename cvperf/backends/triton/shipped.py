@@ -6,6 +6,7 @@ configuration. The sizes are those of real layers, since they decide how a kerne
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,8 @@ class Call:
 def calls() -> Iterator[Call]:
     """Every call of every op."""
     yield from int8_gemm()
+    yield from paste_masks()
+    yield from elementwise()
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -72,3 +75,72 @@ def int8_gemm() -> Iterator[Call]:
     yield call("skinny", (64, 4096, 4096), torch.bfloat16)
     yield call("few rows", (16, 4096, 4096), torch.bfloat16)
     yield call("few rows, unsigned", (1, 4096, 4096), torch.float32, torch.uint8, zero=True)
+
+
+def paste_masks() -> Iterator[Call]:
+    from cvperf.backends.triton import paste_masks as backend
+
+    def call(name: str, height: int, width: int, threshold: float | None) -> Call:
+        masks, boxes = meta(100, 28, 28), meta(100, 4)
+        run = functools.partial(
+            backend.paste_masks, masks, boxes, height, width, threshold, padding=1
+        )
+        return Call("paste_masks", name, run)
+
+    yield call("800x1333", 800, 1333, 0.5)
+    yield call("480x640, values", 480, 640, None)
+
+
+def elementwise() -> Iterator[Call]:
+    from cvperf.backends.triton import elementwise as backend
+
+    def features(dtype: torch.dtype, channels_last: bool = True) -> Tensor:
+        format = torch.channels_last if channels_last else torch.contiguous_format
+        return meta(8, 256, 56, 56, dtype=dtype).contiguous(memory_format=format)
+
+    half, images = features(torch.bfloat16), meta(8, 640, 640, 3, dtype=torch.uint8)
+    bias = meta(256, dtype=torch.bfloat16)
+    scale, zero = meta(256), meta(1, dtype=torch.int32)
+    pixels = images.permute(0, 3, 1, 2)
+    yield Call(
+        "bias_activation",
+        "channels-last, bfloat16, residual, relu",
+        lambda: backend.bias_activation(half, bias, half, "relu"),
+    )
+    planes = features(torch.bfloat16, channels_last=False)
+    yield Call(
+        "bias_activation",
+        "NCHW, bfloat16, silu",
+        lambda: backend.bias_activation(planes, bias, None, "silu"),
+    )
+    yield Call(
+        "quantize",
+        "a scale for all",
+        lambda: backend.quantize(half, meta(1), zero, None, torch.int8),
+    )
+    yield Call(
+        "quantize",
+        "a scale a channel",
+        lambda: backend.quantize(features(torch.float32), scale, zero, 1, torch.uint8),
+    )
+    yield Call(
+        "dequantize",
+        "a scale a channel",
+        lambda: backend.dequantize(features(torch.int8), scale, zero, 1, torch.bfloat16),
+    )
+    for channels_last in (True, False):
+        yield Call(
+            "normalize_image",
+            "pixels to " + ("pixels" if channels_last else "planes"),
+            functools.partial(
+                backend.normalize_image, pixels, [0.5] * 3, [0.25] * 3, torch.bfloat16,
+                channels_last,
+            ),
+        )  # fmt: skip
+    yield Call(
+        "normalize_image",
+        "planes to pixels",
+        lambda: backend.normalize_image(
+            pixels.contiguous(), [0.5] * 3, [0.25] * 3, torch.float32, True
+        ),
+    )
