@@ -48,5 +48,9 @@ def activation_grad(
     if activation == "leaky_relu":
         return aten.leaky_relu_backward.default(grad, output, LEAKY_RELU_SLOPE, True)
     if activation == "silu":
-        return aten.silu_backward.default(grad, before())
+        x = before()
+        if not torch.is_grad_enabled():
+            return aten.silu_backward.default(grad, x)
+        gate = torch.sigmoid(x)  # torch's silu_backward has no gradient itself
+        return grad * gate * (1 + x * (1 - gate))
     return aten.hardswish_backward.default(grad, before())

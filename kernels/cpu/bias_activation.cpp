@@ -43,8 +43,7 @@ void finish_all(const BiasActivationArgs& args) {
   const T* const bias = static_cast<const T*>(args.bias);
   T* const out = static_cast<T*>(args.out);
   const ChannelTable<C> table(args.view, [&](std::int64_t c) { return bias ? to_compute(bias[c]) : C(0); });
-  const std::int64_t bytes =
-      args.view.outer * args.view.channels * args.view.inner * static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t bytes = args.view.elements() * size_of(args.dtype);
   const bool past_caches = bytes * (residual ? 3 : 2) >= kPastCachesBytes && out != x;
   for_each_run(args.view, args.num_threads, [&](auto first, auto count, auto channel, auto parameters) {
     const auto at = finish_of(parameters, x + first, residual ? residual + first : nullptr, table.data() + channel,
@@ -57,6 +56,7 @@ void finish_all(const BiasActivationArgs& args) {
 }  // namespace
 
 void bias_activation(const BiasActivationArgs& args) {
+  if (args.view.elements() == 0) return;
   with_floating(args.dtype, [&](auto type) { finish_all<decltype(type)>(args); });
 }
 

@@ -42,12 +42,11 @@ class ChannelTable {
 template <bool kEach>
 struct Parameters {};
 
-// work(first, count, channel, Parameters<...>{}) for every run: elements [first, first + count), whose parameters are
-// at `channel` of a table.
+// work(first, count, channel, Parameters<...>{}) for every run of a view that is not empty: elements [first, first +
+// count), whose parameters are at `channel` of a table.
 template <class Work>
 void for_each_run(const ChannelView& view, int num_threads, const Work& work) {
-  const std::int64_t elements = view.outer * view.channels * view.inner;
-  if (elements == 0) return;
+  const std::int64_t elements = view.elements();
   const int threads = elements < kAloneElements ? 1 : num_threads;
   if (view.inner > 1) {
     const std::int64_t cuts = (view.inner + kPlaneElements - 1) / kPlaneElements;

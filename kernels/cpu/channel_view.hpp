@@ -8,6 +8,8 @@ namespace cvperf {
 // a matrix, and the pixels of a plane for NCHW. One parameter for all is one channel.
 struct ChannelView {
   std::int64_t outer, channels, inner;
+
+  std::int64_t elements() const { return outer * channels * inner; }
 };
 
 }  // namespace cvperf

@@ -59,8 +59,7 @@ void dequantize_all(const DequantizeArgs& args) {
   Out* const out = static_cast<Out*>(args.out);
   const ChannelTable<float> offset(args.view, [&](std::int64_t c) { return args.offset[c]; });
   const ChannelTable<float> factor(args.view, [&](std::int64_t c) { return args.factor[c]; });
-  const std::int64_t elements = args.view.outer * args.view.channels * args.view.inner;
-  const bool past_caches = elements * (size_of(args.out_dtype) + 1) >= kPastCachesBytes;
+  const bool past_caches = args.view.elements() * (size_of(args.out_dtype) + 1) >= kPastCachesBytes;
   for_each_run(args.view, args.num_threads, [&](auto first, auto count, auto channel, auto parameters) {
     const auto at = dequantize_of(parameters, x + first, offset.data() + channel, factor.data() + channel);
     write_run(out + first, count, past_caches, at);
@@ -71,6 +70,7 @@ void dequantize_all(const DequantizeArgs& args) {
 }  // namespace
 
 void quantize(const QuantizeArgs& args) {
+  if (args.view.elements() == 0) return;
   with_float(args.dtype, [&](auto type) {
     if (args.out_dtype == DType::i8) return quantize_all<decltype(type), std::int8_t>(args);
     quantize_all<decltype(type), std::uint8_t>(args);
@@ -78,6 +78,7 @@ void quantize(const QuantizeArgs& args) {
 }
 
 void dequantize(const DequantizeArgs& args) {
+  if (args.view.elements() == 0) return;
   with_float(args.out_dtype, [&](auto type) {
     if (args.dtype == DType::i8) return dequantize_all<std::int8_t, decltype(type)>(args);
     dequantize_all<std::uint8_t, decltype(type)>(args);
