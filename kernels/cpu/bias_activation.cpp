@@ -45,11 +45,10 @@ void finish_all(const BiasActivationArgs& args) {
   const ChannelTable<C> table(args.view, [&](std::int64_t c) { return bias ? to_compute(bias[c]) : C(0); });
   const std::int64_t bytes = args.view.elements() * size_of(args.dtype);
   const bool past_caches = bytes * (residual ? 3 : 2) >= kPastCachesBytes && out != x;
-  for_each_run(args.view, args.num_threads, [&](auto first, auto count, auto channel, auto parameters) {
+  for_each_run(args.view, past_caches, args.num_threads, [&](auto first, auto count, auto channel, auto parameters) {
     const auto at = finish_of(parameters, x + first, residual ? residual + first : nullptr, table.data() + channel,
                               bias != nullptr, args.activation);
     write_run(out + first, count, past_caches, at);
-    if (past_caches) settle_streams();
   });
 }
 

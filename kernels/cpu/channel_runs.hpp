@@ -45,25 +45,32 @@ struct Parameters {};
 // work(first, count, channel, Parameters<...>{}) for every run of a view that is not empty: elements [first, first +
 // count), whose parameters are at `channel` of a table.
 template <class Work>
-void for_each_run(const ChannelView& view, int num_threads, const Work& work) {
-  const std::int64_t elements = view.elements();
+void for_each_run(const ChannelView& view, bool past_caches, int num_threads, const Work& work) {
+  const std::int64_t elements = view.elements(), planes = view.outer * view.channels;
   const int threads = elements < kAloneElements ? 1 : num_threads;
-  if (view.inner > 1) {
-    const std::int64_t cuts = (view.inner + kPlaneElements - 1) / kPlaneElements;
-    const std::int64_t runs = view.outer * view.channels * cuts;
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (std::int64_t i = 0; i < runs; ++i) {
-      const std::int64_t plane = i / cuts, at = i % cuts * kPlaneElements, left = view.inner - at;
-      work(plane * view.inner + at, left < kPlaneElements ? left : kPlaneElements, plane % view.channels,
-           Parameters<false>{});
+  const std::int64_t period = ChannelTable<float>::period(view);
+  // Whole rows of channels, cuts of a plane, or groups of small planes.
+  const std::int64_t cuts = (view.inner + kPlaneElements - 1) / kPlaneElements;
+  const std::int64_t group = cuts > 1 ? 1 : kPlaneElements / view.inner;
+  const std::int64_t tasks = view.inner == 1 ? (elements + period - 1) / period : (planes + group - 1) / group * cuts;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+#pragma omp for schedule(static) nowait
+    for (std::int64_t task = 0; task < tasks; ++task) {
+      if (view.inner == 1) {
+        const std::int64_t left = elements - task * period;
+        work(task * period, left < period ? left : period, std::int64_t{0}, Parameters<true>{});
+        continue;
+      }
+      const std::int64_t first = task / cuts * group, end = first + group < planes ? first + group : planes;
+      const std::int64_t at = task % cuts * kPlaneElements, left = view.inner - at;
+      std::int64_t channel = first % view.channels;
+      for (std::int64_t plane = first; plane < end; ++plane) {
+        work(plane * view.inner + at, left < kPlaneElements ? left : kPlaneElements, channel, Parameters<false>{});
+        channel = channel + 1 < view.channels ? channel + 1 : 0;
+      }
     }
-  } else {
-    const std::int64_t period = ChannelTable<float>::period(view), runs = (elements + period - 1) / period;
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (std::int64_t i = 0; i < runs; ++i) {
-      const std::int64_t left = elements - i * period;
-      work(i * period, left < period ? left : period, std::int64_t{0}, Parameters<true>{});
-    }
+    if (past_caches) settle_streams();
   }
 }
 

@@ -47,7 +47,7 @@ void quantize_all(const QuantizeArgs& args) {
     return static_cast<float>((kSigned<Out> ? -128 : 0) - static_cast<std::int64_t>(zero_of(c)));
   });
   const ChannelTable<std::int32_t> zero(args.view, zero_of);
-  for_each_run(args.view, args.num_threads, [&](auto first, auto count, auto channel, auto parameters) {
+  for_each_run(args.view, false, args.num_threads, [&](auto first, auto count, auto channel, auto parameters) {
     const Levels levels{inverse.data() + channel, low.data() + channel, zero.data() + channel};
     quantize_run(parameters, x + first, levels, count, out + first);
   });
@@ -60,10 +60,9 @@ void dequantize_all(const DequantizeArgs& args) {
   const ChannelTable<float> offset(args.view, [&](std::int64_t c) { return args.offset[c]; });
   const ChannelTable<float> factor(args.view, [&](std::int64_t c) { return args.factor[c]; });
   const bool past_caches = args.view.elements() * (size_of(args.out_dtype) + 1) >= kPastCachesBytes;
-  for_each_run(args.view, args.num_threads, [&](auto first, auto count, auto channel, auto parameters) {
+  for_each_run(args.view, past_caches, args.num_threads, [&](auto first, auto count, auto channel, auto parameters) {
     const auto at = dequantize_of(parameters, x + first, offset.data() + channel, factor.data() + channel);
     write_run(out + first, count, past_caches, at);
-    if (past_caches) settle_streams();
   });
 }
 
