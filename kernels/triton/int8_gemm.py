@@ -12,14 +12,20 @@ like a zero point it comes back in the epilogue through the column sums that wer
 - ``int8_gemm_split_kernel`` and ``int8_gemm_finish_kernel``, for few rows: the sum over K is split
   so that all processors read b; parts are int32 and exact, added in order of K, then finished.
 
-Blocking on sm_90: 128 x 256 x 128, 8 warps, 4 stages of 48 KiB: 128 registers of sums a thread, and
-128 * 256 * 2 / (128 + 256) = 171 operations a byte from L2.
+Blocking on sm_90: 128 x 256 x 128, 8 warps, 4 stages of 48 KiB: 128 registers of sums a thread. The
+epilogue takes the columns in four parts, which needs no spills and leaves the memory for the fourth
+stage. Few rows take tiles of 16 x 32 x 512: they only stream b.
 
-Predicted for an H100 (int8 at 1596 Top/s, twice the measured bfloat16 rate): 4096 cubed takes 86 us
-at the ceiling; 512 tiles in 3.9 waves leave 3 % idle, and the epilogue's stores are hidden: 90 us,
-95 % of the roofline. 16 x 4096 x 4096 reads 16.8 MB: 5.6 us, of which splitting 8 ways reaches
-about 70 % with the second launch. What limits it: power (int8 at full rate throttles), and the last
-wave. Not yet run on hardware.
+Predicted for an H100 (int8 at 1596 Top/s, twice the measured bfloat16 rate; L2 at 7 TB/s): a tile
+draws one byte from L2 for every 171 operations, so L2 allows 1197 Top/s and is what limits it: 4096
+cubed 127 us, 68 % of the roofline with the last of 3.9 waves; 8192 cubed 71 %. Triton (3.6 to 3.8)
+keeps a wgmma in flight across blocks of K only if the sums are float32: of int32 the compiled code
+waits for each block (``WARPGROUP.DEPBAR gsb0, 0x0``), about 100 of 1200 cycles. It is hidden only
+as far as L2 is the limit; two blocks of 128 x 128 on a processor (``SPACE.more``) would hide it, at
+a quarter more L2 traffic. Multicast in clusters would halve the traffic, but ``num_ctas=2``
+compiles to copies without it. 16 x 4096 x 4096 reads 16.8 MB: 10 us, of which 3 are the launch.
+
+Not yet run on hardware.
 
 Source: Jacob et al., CVPR 2018, for the zero-point algebra; the persistent form follows Triton's
 tutorial "Persistent Matmul"; the fixed-order split after CUTLASS's parallel split-K.

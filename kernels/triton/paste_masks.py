@@ -3,8 +3,9 @@
 Idea: one program writes a tile of one mask's image, once. Most tiles touch no box: they store zeros
 and end. The others compute each pixel from the four mask values around it, which lie in L1 (a mask
 is 3 KB). What is read is nothing beside what is written, so the limit is the writing of the output,
-3.0 TB/s on an H100: 100 masks of 800 x 1333 as bytes, 107 MB, in 36 us, half of it as the output
-of a copy; predicted share of the roofline 0.8, limited by the start of 26 thousand short programs.
+3.0 TB/s on an H100: 100 masks of 800 x 1333 as bytes, 107 MB, in 36 us; predicted share of the
+roofline 0.92 (the launch is the rest), if 55 thousand programs of which most only store start fast
+enough, which the model does not know.
 A width that is no multiple of 16 is stored in single bytes, which 32 neighbouring threads merge.
 
 The box is cut to whole pixels by torchvision's steps, each rounded by itself: the kernel must be

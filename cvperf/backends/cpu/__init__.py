@@ -8,10 +8,20 @@ from cvperf.backends.cpu import (
     conv2d,
     conv2d_int8,
     elementwise,
+    int4_linear,
     int8_gemm,
     nms,
     paste_masks,
     roi_align,
 )
 
-__all__ = ["conv2d", "conv2d_int8", "elementwise", "int8_gemm", "nms", "paste_masks", "roi_align"]
+__all__ = [
+    "conv2d",
+    "conv2d_int8",
+    "elementwise",
+    "int4_linear",
+    "int8_gemm",
+    "nms",
+    "paste_masks",
+    "roi_align",
+]

@@ -12,6 +12,7 @@ from cvperf.backends.reference.elementwise import (
     normalize_image,
     quantize,
 )
+from cvperf.backends.reference.int4_linear import int4_linear, int4_linear_exact
 from cvperf.backends.reference.int8_gemm import int8_gemm, pack_int8
 from cvperf.backends.reference.nms import batched_nms, nms, nms_padded, soft_nms
 from cvperf.backends.reference.paste_masks import paste_masks
@@ -32,6 +33,8 @@ __all__ = [
     "conv2d_int8",
     "conv2d_weight_grad",
     "dequantize",
+    "int4_linear",
+    "int4_linear_exact",
     "int8_gemm",
     "multiscale_roi_align",
     "multiscale_roi_align_backward",

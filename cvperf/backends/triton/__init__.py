@@ -49,6 +49,7 @@ SERVED = (
     Served("quantize", "elementwise", FLOATS),
     Served("dequantize", "elementwise", (torch.int8, torch.uint8)),
     Served("normalize_image", "elementwise", (torch.uint8,)),
+    Served("int4_linear", "int4_linear", HALF),
 )
 
 

@@ -5,6 +5,7 @@ A zero point that a's dtype cannot hold is not refused, as nowhere in cvperf: su
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -14,7 +15,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for
 from cvperf.backends.triton.launch import launch, machine
 from cvperf.backends.triton.layouts import packed_int8_shape
-from cvperf.backends.triton.model import Architecture, Tiles, family, seconds
+from cvperf.backends.triton.model import Architecture, Tiles, family, roofline, seconds
 from cvperf.kernels.triton import int8_gemm as kernels
 
 REGISTERS = 65536
@@ -33,7 +34,7 @@ def shared_bytes(config: Config) -> int:
     return int(stages + config["BM"] * config["BN"] * 4 // config["PARTS"] + 1024)
 
 
-# Few: up to 16 rows; skinny: up to 64; medium: too few large tiles for the processors; large.
+# Few rows; skinny; medium: too few large tiles for the processors; large. The model picks.
 SPACE = Space(
     "int8_gemm",
     shipped={
@@ -44,15 +45,15 @@ SPACE = Space(
             "large": _config(128, 128, 64, 8, 3, parts=2),
         },
         90: {
-            "few": _config(16, 64, 256, 4, 4),
+            "few": _config(16, 32, 512, 4, 4),
             "skinny": _config(64, 64, 256, 4, 4),
-            "medium": _config(128, 128, 128, 4, 4, parts=2),
+            "medium": _config(128, 128, 128, 4, 4, parts=4),
             "large": _config(128, 256, 128, 8, 4, parts=4),
         },
         100: {
-            "few": _config(16, 64, 256, 4, 4),
+            "few": _config(16, 32, 512, 4, 4),
             "skinny": _config(64, 64, 128, 4, 6),
-            "medium": _config(128, 128, 128, 4, 4, parts=2),
+            "medium": _config(128, 128, 128, 4, 4, parts=4),
             "large": _config(128, 256, 128, 8, 4, parts=4),
         },
     },
@@ -66,8 +67,8 @@ SPACE = Space(
         ),
         90: (
             _config(256, 128, 128, 8, 4, parts=4),
-            _config(128, 256, 128, 8, 3, parts=4),
-            _config(128, 128, 128, 8, 3, parts=2),
+            _config(128, 256, 256, 8, 2, parts=4),
+            _config(128, 128, 128, 4, 3, parts=4),
             _config(64, 128, 128, 4, 4, parts=2),
             _config(16, 128, 256, 4, 4),
             _config(32, 64, 256, 4, 4),
@@ -113,7 +114,7 @@ def int8_gemm(
     b = b_packed.contiguous()
     k = b.shape[1]  # padded with zeros, which add nothing
     a = _readable(a, k).view(torch.int8)
-    gpu = machine(a.device)
+    gpu, size = machine(a.device), out.element_size()
     vectors = (scale_a, scale_b, zero_a, bias)
     scale_a, scale_b, zero_a, bias = (None if one is None else one.contiguous() for one in vectors)
     epilogue = (out, scale_a, scale_b, zero_a, _sums(b, n), bias, m, n)
@@ -137,7 +138,7 @@ def int8_gemm(
         )
         how = {"DESCRIPTORS": descriptors, "EVEN_K": k % bk == 0, "UNSIGNED": unsigned}
         tiles = _tiles(m, n, config)
-        splits, steps = splitting(gpu, config, m, n, k)
+        splits, steps = splitting(gpu, config, m, n, k, size)
         if splits == 1:
             launch(
                 kernels.int8_gemm_kernel,
@@ -166,8 +167,7 @@ def int8_gemm(
         )
 
     call = f"{bucket(m, n, k)} {'u8' if unsigned else 's8'} {out_dtype}"
-    size = out.element_size()
-    kind = _kind(gpu, m, n)
+    kind = _kind(gpu, m, n, k, size)
     run(config_for(SPACE, kind, call, gpu, lambda one: predicted(gpu, one, m, n, k, size), run))
     return out
 
@@ -189,13 +189,11 @@ def _readable(a: Tensor, k: int) -> Tensor:
     return padded
 
 
-def _kind(gpu: Architecture, m: int, n: int) -> str:
-    if m <= 16:
-        return "few"
-    if m <= 64:
-        return "skinny"
-    large = SPACE.shipped[family(gpu.capability)]["large"]
-    return "large" if _tiles(m, n, large) >= gpu.processors else "medium"
+@functools.lru_cache(4096)
+def _kind(gpu: Architecture, m: int, n: int, k: int, out_bytes: int) -> str:
+    """The shipped configuration that the model predicts to be fastest."""
+    shipped = SPACE.shipped[family(gpu.capability)]
+    return min(shipped, key=lambda kind: predicted(gpu, shipped[kind], m, n, k, out_bytes))
 
 
 def _tiles(m: int, n: int, config: Config) -> int:
@@ -209,32 +207,51 @@ def _blocks(gpu: Architecture, config: Config) -> int:
     return max(1, min(gpu.shared_bytes // shared_bytes(config), REGISTERS // registers))
 
 
-def splitting(gpu: Architecture, config: Config, m: int, n: int, k: int) -> tuple[int, int]:
+@functools.lru_cache(4096)
+def splitting(
+    gpu: Architecture, config: Config, m: int, n: int, k: int, out_bytes: int
+) -> tuple[int, int]:
     """Parts that the sum over k is split into, and blocks of k in each.
 
-    So many that every processor has work, and no part with fewer than two blocks.
+    All in one, or so many parts that every processor has work: whichever should be faster.
     """
     blocks = math.ceil(k / config["BK"])
     free = gpu.processors * _blocks(gpu, config) // _tiles(m, n, config)
     steps = max(math.ceil(blocks / max(free, 1)), min(blocks, 2))
-    return math.ceil(blocks / steps), steps
+    options = ((1, blocks), (math.ceil(blocks / steps), steps))
+    return min(options, key=lambda one: _seconds(gpu, config, m, n, k, out_bytes, *one))
+
+
+def predicted_share(gpu: Architecture, kind: str, m: int, n: int, k: int, out_bytes: int) -> float:
+    """Share of the roofline that a shipped configuration should reach, by the model."""
+    config = SPACE.default(gpu, kind)
+    least = roofline(gpu, 2.0 * m * n * k, "int8", (m + n) * k + m * n * out_bytes)
+    return least / predicted(gpu, config, m, n, k, out_bytes)
 
 
 def predicted(gpu: Architecture, config: Config, m: int, n: int, k: int, out_bytes: int) -> float:
     """Seconds by the analytical model."""
+    splits, steps = splitting(gpu, config, m, n, k, out_bytes)
+    return _seconds(gpu, config, m, n, k, out_bytes, splits, steps)
+
+
+def _seconds(
+    gpu: Architecture, config: Config, m: int, n: int, k: int, out_bytes: int,
+    splits: int, steps: int,
+) -> float:  # fmt: skip
     bm, bn = config["BM"], config["BN"]
-    splits, steps = splitting(gpu, config, m, n, k)
-    depth = k if splits == 1 else steps * config["BK"]
-    parts = 0 if splits == 1 else splits * m * n * 4
-    # Tiles of fewer than 64 rows run the older, narrower tensor instruction.
-    narrow = gpu.capability >= 90 and bm < 64
+    depth = steps * config["BK"]
+    stored = out_bytes if splits == 1 else 8  # a part is written, and read again
+    # On sm_90 tiles of fewer than 64 rows run the older, narrower tensor instruction, and others
+    # wait for each block of k (see the kernel's design note).
+    narrow = 0.6 if bm < 64 else 0.9
     tiles = Tiles(
         count=_tiles(m, n, config) * splits,
         operations=2.0 * bm * bn * depth,
         kind="int8",
-        l2_bytes=(bm + bn) * depth + bm * bn * (out_bytes if splits == 1 else 8),
-        memory_bytes=(m + n) * k + m * n * out_bytes + parts,
+        l2_bytes=(bm + bn) * depth + bm * bn * stored,
+        memory_bytes=(m + n) * k + m * n * out_bytes,
         blocks=_blocks(gpu, config),
-        efficiency=0.6 if narrow else 1.0,
+        efficiency=narrow if gpu.capability >= 90 else 1.0,
     )
     return seconds(gpu, tiles, launches=1 if splits == 1 else 2)

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvperf.backends.triton.model import Architecture, streamed_share
+
 
 @dataclass(frozen=True)
 class Call:
@@ -23,16 +25,20 @@ class Call:
         op: the op.
         name: what is special about it; (op, name) is unique.
         run: makes the call; within ``offline.compiling``.
+        share: share of the roofline that the analytical model predicts on an architecture; None
+            for a call that is not about speed.
     """
 
     op: str
     name: str
     run: Callable[[], Any]
+    share: Callable[[Architecture], float] | None = None
 
 
 def calls() -> Iterator[Call]:
     """Every call of every op."""
     yield from int8_gemm()
+    yield from int4_linear()
     yield from paste_masks()
     yield from elementwise()
 
@@ -44,9 +50,11 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def int8_gemm() -> Iterator[Call]:
     from cvperf.backends.triton import int8_gemm as backend
+    from cvperf.backends.triton.configs import forcing
     from cvperf.backends.triton.layouts import packed_int8_shape
 
     def call(
+        kind: str,
         name: str,
         size: tuple[int, int, int],
         out: torch.dtype,
@@ -62,19 +70,54 @@ def int8_gemm() -> Iterator[Call]:
             *(meta(m, dtype=torch.int32) if zero else None, meta(n) if scaled else None),
             *(activation, out),
         )
-        return Call("int8_gemm", name, lambda: backend.int8_gemm(*arguments))
 
-    large, medium, tail = (4096, 4096, 4096), (1024, 1024, 1024), (4096, 4080, 4096)
-    yield call("large, exact sums", large, torch.int32)
-    yield call("large, to bfloat16", large, torch.bfloat16, activation="silu")
-    yield call("large, to float32", large, torch.float32)
-    yield call("large, requantised", large, torch.int8, activation="relu")
-    yield call("large, unsigned with zero points", large, torch.bfloat16, torch.uint8, zero=True)
-    yield call("large, K with a tail", tail, torch.bfloat16)
-    yield call("medium", medium, torch.float32)
-    yield call("skinny", (64, 4096, 4096), torch.bfloat16)
-    yield call("few rows", (16, 4096, 4096), torch.bfloat16)
-    yield call("few rows, unsigned", (1, 4096, 4096), torch.float32, torch.uint8, zero=True)
+        def run() -> None:
+            with forcing(kind):
+                backend.int8_gemm(*arguments)
+
+        def share(gpu: Architecture) -> float:
+            return backend.predicted_share(gpu, kind, m, n, k, out.itemsize)
+
+        return Call("int8_gemm", f"{kind}, {name}", run, share)
+
+    large = (4096, 4096, 4096)
+    yield call("large", "exact sums", large, torch.int32)
+    yield call("large", "to bfloat16", large, torch.bfloat16, activation="silu")
+    yield call("large", "to float32", large, torch.float32)
+    yield call("large", "requantised", large, torch.int8, activation="relu")
+    yield call("large", "unsigned", large, torch.bfloat16, torch.uint8, zero=True)
+    yield call("large", "K with a tail", (4096, 4080, 4096), torch.bfloat16)
+    yield call("medium", "to float32", (1024, 1024, 1024), torch.float32)
+    yield call("skinny", "to bfloat16", (128, 4096, 4096), torch.bfloat16)
+    yield call("skinny", "sum in parts", (64, 8192, 1024), torch.bfloat16)
+    yield call("few", "to bfloat16", (16, 4096, 4096), torch.bfloat16)
+    yield call("few", "unsigned", (1, 4096, 4096), torch.float32, torch.uint8, zero=True)
+    yield call("few", "sum in parts", (16, 16384, 512), torch.bfloat16)
+
+
+def int4_linear() -> Iterator[Call]:
+    from cvperf.backends.triton import int4_linear as backend
+    from cvperf.backends.triton.configs import forcing
+
+    def call(kind: str, name: str, m: int, group: int, zero: bool, dtype: torch.dtype) -> Call:
+        n, k = 4096, 4096
+        x, weight = meta(m, k, dtype=dtype), meta(n, k // 2, dtype=torch.uint8)
+        scale, bias = meta(n, k // group, dtype=dtype), meta(n, dtype=dtype)
+        shift = meta(n, k // group, dtype=torch.int8) if zero else None
+
+        def run() -> None:
+            with forcing(kind):
+                backend.int4_linear(x, weight, scale, shift, bias, None)
+
+        def share(gpu: Architecture) -> float:
+            return backend.predicted_share(gpu, kind, m, n, k)
+
+        return Call("int4_linear", f"{kind}, {name}", run, share)
+
+    yield call("few", "groups of 128", 16, 128, False, torch.float16)
+    yield call("few", "groups of 32 with zeros", 1, 32, True, torch.bfloat16)
+    yield call("many", "groups of 128", 4096, 128, False, torch.float16)
+    yield call("many", "groups of 32 with zeros", 4096, 32, True, torch.bfloat16)
 
 
 def paste_masks() -> Iterator[Call]:
@@ -82,10 +125,13 @@ def paste_masks() -> Iterator[Call]:
 
     def call(name: str, height: int, width: int, threshold: float | None) -> Call:
         masks, boxes = meta(100, 28, 28), meta(100, 4)
-        run = functools.partial(
-            backend.paste_masks, masks, boxes, height, width, threshold, padding=1
+        written = 100 * height * width * (4 if threshold is None else 1)
+        return Call(
+            "paste_masks",
+            name,
+            lambda: backend.paste_masks(masks, boxes, height, width, threshold, padding=1),
+            functools.partial(streamed_share, memory_bytes=written),
         )
-        return Call("paste_masks", name, run)
 
     yield call("800x1333", 800, 1333, 0.5)
     yield call("480x640, values", 480, 640, None)
@@ -94,53 +140,56 @@ def paste_masks() -> Iterator[Call]:
 def elementwise() -> Iterator[Call]:
     from cvperf.backends.triton import elementwise as backend
 
+    def call(op: str, name: str, bytes: int, run: Callable[[], Tensor]) -> Call:
+        return Call(op, name, run, functools.partial(streamed_share, memory_bytes=bytes))
+
     def features(dtype: torch.dtype, channels_last: bool = True) -> Tensor:
         format = torch.channels_last if channels_last else torch.contiguous_format
         return meta(8, 256, 56, 56, dtype=dtype).contiguous(memory_format=format)
 
-    half, images = features(torch.bfloat16), meta(8, 640, 640, 3, dtype=torch.uint8)
-    bias = meta(256, dtype=torch.bfloat16)
-    scale, zero = meta(256), meta(1, dtype=torch.int32)
-    pixels = images.permute(0, 3, 1, 2)
-    yield Call(
+    half, planes = features(torch.bfloat16), features(torch.bfloat16, channels_last=False)
+    bias, scale, zero = meta(256, dtype=torch.bfloat16), meta(256), meta(1, dtype=torch.int32)
+    yield call(
         "bias_activation",
         "channels-last, bfloat16, residual, relu",
+        3 * half.nbytes,
         lambda: backend.bias_activation(half, bias, half, "relu"),
     )
-    planes = features(torch.bfloat16, channels_last=False)
-    yield Call(
+    yield call(
         "bias_activation",
         "NCHW, bfloat16, silu",
+        2 * half.nbytes,
         lambda: backend.bias_activation(planes, bias, None, "silu"),
     )
-    yield Call(
+    yield call(
         "quantize",
         "a scale for all",
+        3 * half.numel(),
         lambda: backend.quantize(half, meta(1), zero, None, torch.int8),
     )
-    yield Call(
+    yield call(
         "quantize",
         "a scale a channel",
+        5 * half.numel(),
         lambda: backend.quantize(features(torch.float32), scale, zero, 1, torch.uint8),
     )
-    yield Call(
+    yield call(
         "dequantize",
         "a scale a channel",
+        3 * half.numel(),
         lambda: backend.dequantize(features(torch.int8), scale, zero, 1, torch.bfloat16),
     )
-    for channels_last in (True, False):
-        yield Call(
+
+    pixels = meta(8, 640, 640, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+
+    def normalize(name: str, image: Tensor, dtype: torch.dtype, channels_last: bool) -> Call:
+        return call(
             "normalize_image",
-            "pixels to " + ("pixels" if channels_last else "planes"),
-            functools.partial(
-                backend.normalize_image, pixels, [0.5] * 3, [0.25] * 3, torch.bfloat16,
-                channels_last,
-            ),
-        )  # fmt: skip
-    yield Call(
-        "normalize_image",
-        "planes to pixels",
-        lambda: backend.normalize_image(
-            pixels.contiguous(), [0.5] * 3, [0.25] * 3, torch.float32, True
-        ),
-    )
+            name,
+            image.numel() * (1 + dtype.itemsize),
+            lambda: backend.normalize_image(image, [0.5] * 3, [0.25] * 3, dtype, channels_last),
+        )
+
+    yield normalize("pixels to pixels", pixels, torch.bfloat16, True)
+    yield normalize("pixels to planes", pixels, torch.bfloat16, False)
+    yield normalize("planes to pixels", pixels.contiguous(), torch.float32, True)

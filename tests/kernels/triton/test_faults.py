@@ -7,11 +7,17 @@ from pathlib import Path
 import pytest
 from triton.runtime.errors import InterpreterError
 
-from tests.kernels.triton import test_elementwise, test_int8_gemm, test_paste_masks
+from tests.kernels.triton import (
+    test_elementwise,
+    test_int4_linear,
+    test_int8_gemm,
+    test_paste_masks,
+)
 from tests.kernels.triton.faults import Fault, planted
 from tests.kernels.triton.harness import INTERPRETED
 
 FAULTS: list[Fault] = [
+    *test_int4_linear.FAULTS,
     *test_int8_gemm.FAULTS,
     *test_elementwise.FAULTS,
     *test_paste_masks.FAULTS,

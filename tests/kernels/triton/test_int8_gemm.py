@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -11,6 +16,8 @@ from torch import Tensor
 import cvperf
 from cvperf import ops
 from cvperf.backends import reference
+from cvperf.backends.triton import int8_gemm as backend
+from cvperf.backends.triton.configs import forcing
 from cvperf.backends.triton.layouts import packed_int8_shape
 from cvperf.ops._activation import ACTIVATIONS
 from tests.kernels.triton.faults import Fault
@@ -18,14 +25,24 @@ from tests.kernels.triton.harness import assert_close, on_triton, to_device
 
 RANGES = {torch.int8: (-128, 128), torch.uint8: (0, 256)}
 
-# (M, K, N) -> what it is to two processors: one tile of few rows whose sum is split; skinny and
-# split; tiles of middle size; several large tiles in one program. All with ragged edges.
-SHAPES = {
-    "few rows, split": (5, 1500, 60),
-    "one row": (1, 1040, 70),
-    "skinny, split": (33, 1100, 40),
-    "medium": (130, 200, 90),
-    "large": (260, 300, 300),
+
+@dataclass(frozen=True)
+class Case:
+    """A shape with ragged edges, the shipped configuration to run it with, parts of its sum."""
+
+    m: int
+    k: int
+    n: int
+    kind: str
+    parts: int = 1
+
+
+CASES = {
+    "few rows": Case(5, 1040, 70, "few"),
+    "few rows, split": Case(3, 1700, 40, "few", 2),
+    "skinny, split": Case(33, 1100, 40, "skinny", 3),
+    "medium": Case(130, 200, 90, "medium"),
+    "large": Case(260, 300, 300, "large"),
 }
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -35,21 +52,34 @@ def random_matrix(rows: int, columns: int, dtype: torch.dtype = torch.int8) -> T
     return torch.randint(low, high, (rows, columns), dtype=torch.int16).to(dtype)
 
 
+@contextmanager
+def run_as(case: Case) -> Iterator[None]:
+    """Calls within run with the case's configuration, whatever the model would pick."""
+
+    def splitting(gpu: Any, config: Any, m: int, n: int, k: int, size: int) -> tuple[int, int]:
+        steps = math.ceil(math.ceil(k / config["BK"]) / case.parts)
+        return math.ceil(k / config["BK"] / steps), steps
+
+    with forcing(case.kind), mock.patch.object(backend, "splitting", splitting):
+        yield
+
+
 def check_exact(
-    shape: tuple[int, int, int],
+    case: Case,
     dtype: torch.dtype = torch.int8,
     zero: Tensor | int | None = None,
     capability: int = 90,
 ) -> None:
-    m, k, n = shape
-    a, b = random_matrix(m, k, dtype), random_matrix(k, n)
-    bias = torch.randint(-(2**20), 2**20, (n,), dtype=torch.int32)
-    found = on_triton(ops.int8_gemm, a, b, zero_a=zero, bias=bias, capability=capability)
+    a, b = random_matrix(case.m, case.k, dtype), random_matrix(case.k, case.n)
+    bias = torch.randint(-(2**20), 2**20, (case.n,), dtype=torch.int32)
+    with run_as(case):
+        found = on_triton(ops.int8_gemm, a, b, zero_a=zero, bias=bias, capability=capability)
     expected = (a.long() - (0 if zero is None else zero)) @ b.long() + bias
     assert torch.equal(found.long(), expected)
 
 
-def vectors(m: int, n: int, rows: bool = True) -> dict[str, Any]:
+def vectors(case: Case, rows: bool = True) -> dict[str, Any]:
+    m, n = case.m, case.n
     return {
         "scale_a": torch.rand(m) * 0.02 + 1e-3 if rows else 0.01,
         "scale_b": torch.rand(n) * 0.02 + 1e-3 if rows else 0.01,
@@ -72,34 +102,37 @@ def formula(a: Tensor, b: Tensor, given: dict[str, Any], activation: str | None)
 
 
 def check_epilogue(
-    shape: tuple[int, int, int], out: torch.dtype, activation: str | None, capability: int = 90
+    case: Case, out: torch.dtype, activation: str | None, capability: int = 90
 ) -> None:
-    m, k, n = shape
-    a, b, given = random_matrix(m, k), random_matrix(k, n), vectors(m, n)
-    found = on_triton(
-        *(ops.int8_gemm, a, b), **given, activation=activation, out_dtype=out, capability=capability
-    )
+    a, b, given = random_matrix(case.m, case.k), random_matrix(case.k, case.n), vectors(case)
+    options = {"activation": activation, "out_dtype": out, "capability": capability}
+    with run_as(case):
+        found = on_triton(ops.int8_gemm, a, b, **given, **options)
     assert found.dtype == out
-    assert_close(found, formula(a, b, given, activation), what=f"{shape} {out} {activation}")
+    assert_close(found, formula(a, b, given, activation), what=f"{case} {out} {activation}")
 
 
 # --- sums -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("kind", CASES)
 def test_sums_are_exact_with_pointers_and_with_descriptors(kind: str, capability: int) -> None:
-    check_exact(SHAPES[kind], capability=capability)
+    check_exact(CASES[kind], capability=capability)
 
 
 @pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("kind", CASES)
 def test_sums_of_unsigned_values_are_exact_with_zero_points(kind: str, capability: int) -> None:
-    m = SHAPES[kind][0]
-    zero = torch.randint(0, 256, (m, 1), dtype=torch.int32)
-    check_exact(SHAPES[kind], torch.uint8, zero, capability)
-    check_exact(SHAPES["medium"], torch.uint8, 3, capability)
-    check_exact(SHAPES["medium"], torch.uint8, None, capability)
+    zero = torch.randint(0, 256, (CASES[kind].m, 1), dtype=torch.int32)
+    check_exact(CASES[kind], torch.uint8, zero, capability)
+    check_exact(CASES["medium"], torch.uint8, 3, capability)
+    check_exact(CASES["medium"], torch.uint8, None, capability)
+
+
+def test_the_model_picks_what_runs_when_no_one_else_does() -> None:
+    a, b = random_matrix(40, 600), random_matrix(600, 100)
+    assert torch.equal(on_triton(ops.int8_gemm, a, b).long(), a.long() @ b.long())
 
 
 def test_the_largest_sums_do_not_saturate() -> None:
@@ -123,27 +156,29 @@ def test_empty(m: int, k: int, n: int) -> None:
 @pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
 @pytest.mark.parametrize("out", FLOATS, ids=str)
 def test_the_epilogue_is_the_formula(out: torch.dtype, activation: str | None) -> None:
-    check_epilogue(SHAPES["medium"], out, activation)
-    check_epilogue(SHAPES["few rows, split"], out, activation, 80)
+    check_epilogue(CASES["medium"], out, activation)
+    check_epilogue(CASES["few rows, split"], out, activation, 80)
 
 
 def test_the_epilogue_of_large_tiles_in_parts() -> None:
-    check_epilogue(SHAPES["large"], torch.float32, "silu", 80)
-    check_epilogue(SHAPES["large"], torch.bfloat16, "silu", 90)
+    check_epilogue(CASES["large"], torch.float32, "silu", 80)
+    check_epilogue(CASES["large"], torch.bfloat16, "silu", 90)
 
 
 def test_one_number_for_all_rows_and_columns() -> None:
-    m, k, n = SHAPES["medium"]
-    a, b, given = random_matrix(m, k), random_matrix(k, n), vectors(m, n, rows=False)
+    case = CASES["medium"]
+    a, b = random_matrix(case.m, case.k), random_matrix(case.k, case.n)
+    given = vectors(case, rows=False)
     found = on_triton(ops.int8_gemm, a, b, **given, out_dtype=torch.float32)
     assert_close(found, formula(a, b, given, None))
 
 
 @pytest.mark.parametrize("kind", ["medium", "few rows, split"])
 def test_int8_out_is_rounded_and_saturated(kind: str) -> None:
-    m, k, n = SHAPES[kind]
-    a, b, given = random_matrix(m, k), random_matrix(k, n), vectors(m, n)
-    found = on_triton(ops.int8_gemm, a, b, **given, out_dtype=torch.int8)
+    case = CASES[kind]
+    a, b, given = random_matrix(case.m, case.k), random_matrix(case.k, case.n), vectors(case)
+    with run_as(case):
+        found = on_triton(ops.int8_gemm, a, b, **given, out_dtype=torch.int8)
     value = formula(a, b, given, None).clamp(-128, 127)
     # float32 may fall on the other side of a tie: half a unit, and a little.
     assert (found - value).abs().max() <= 0.5 + 1e-3
@@ -210,23 +245,23 @@ def test_a_weight_packed_for_the_cpu_is_refused() -> None:
 
 
 def large_tiles() -> None:
-    check_exact(SHAPES["large"], capability=80)
+    check_exact(CASES["large"], capability=80)
 
 
 def large_tiles_by_descriptors() -> None:
-    check_exact(SHAPES["large"], capability=90)
+    check_exact(CASES["large"], capability=90)
 
 
 def few_rows() -> None:
-    check_exact(SHAPES["few rows, split"], torch.uint8, 3)
+    check_exact(CASES["few rows, split"], torch.uint8, 3)
 
 
 def bfloat16_out() -> None:
-    check_epilogue(SHAPES["large"], torch.bfloat16, None)
+    check_epilogue(CASES["large"], torch.bfloat16, None)
 
 
 def leaky() -> None:
-    check_epilogue(SHAPES["medium"], torch.float32, "leaky_relu")
+    check_epilogue(CASES["medium"], torch.float32, "leaky_relu")
 
 
 def rounding() -> None:
