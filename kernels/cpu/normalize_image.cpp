@@ -69,7 +69,7 @@ void join(const std::uint8_t* planes, std::int64_t pitch, std::int64_t channels,
     const Lane16 a = load16(planes + i), b = load16(planes + pitch + i), c = load16(planes + 2 * pitch + i);
     const Lane16 joined[3] = {joined_thirds<0>(a, b, c, Lanes16{}), joined_thirds<1>(a, b, c, Lanes16{}),
                               joined_thirds<2>(a, b, c, Lanes16{})};
-    __builtin_memcpy(pixels + 3 * i, joined, sizeof joined);
+    for (int k = 0; k < 3; ++k) __builtin_memcpy(pixels + 3 * i + 16 * k, &joined[k], sizeof joined[k]);
   }
 #endif
   for (; i < count; ++i)
