@@ -28,6 +28,7 @@ from cvperf.bench.problems.elementwise import (
     NormalizeImageShape,
     QuantizeShape,
 )
+from cvperf.bench.problems.int4_linear import Int4LinearShape
 from cvperf.bench.problems.int8_gemm import Int8GemmShape
 from cvperf.bench.problems.nms import (
     ARRANGEMENTS,
@@ -57,6 +58,7 @@ FILES: Mapping[str, tuple[type[Shape], ...]] = {
         DequantizeShape,
         NormalizeImageShape,
     ),
+    "int4_linear.yaml": (Int4LinearShape,),
 }
 """The ops of each file; a line without ``op`` is of the first."""
 
@@ -228,6 +230,9 @@ def full_name(shape: Shape) -> str:
     elif isinstance(shape, Int8GemmShape):
         fused = "fused" if shape.fused else ""
         words = [shape.name or f"{shape.m}x{shape.n}x{shape.k}", fused]
+    elif isinstance(shape, Int4LinearShape):
+        group = "" if shape.group == usual["group"] else f"g{shape.group}"
+        words = [shape.name or f"{shape.m}x{shape.n}x{shape.k}", group]
     else:
         words = [shape.name]
     words += [

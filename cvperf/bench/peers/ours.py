@@ -25,6 +25,7 @@ from cvperf.bench.problems.elementwise import (
     NormalizeImage,
     Quantize,
 )
+from cvperf.bench.problems.int4_linear import Int4Linear
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
 from cvperf.bench.problems.nms import BatchedNms, Nms, NmsPadded, SoftNms
@@ -141,6 +142,13 @@ def int8_gemm(problem: Int8Gemm) -> Contender:
     )
 
 
+def int4_linear(problem: Int4Linear) -> Contender:
+    p = problem
+    return Contender(
+        lambda: ops.int4_linear(p.x, p.weight, p.scale, bias=p.bias), context=inference
+    )
+
+
 def conv2d_int8(problem: Conv2dInt8) -> Contender:
     p = problem
     packed = ops.pack_conv2d_int8(p.weight, p.shape.groups)
@@ -217,7 +225,7 @@ def _makers() -> dict[str, Any]:
         *(conv2d, conv2d_input_grad, conv2d_weight_grad),
         *(roi_align, roi_align_backward, multiscale_roi_align),
         *(nms, batched_nms, nms_padded, soft_nms),
-        *(int8_gemm, conv2d_int8),
+        *(int8_gemm, conv2d_int8, int4_linear),
         *(paste_masks, bias_activation, quantize, dequantize, normalize_image),
         *(model, training, pipeline),
     )

@@ -16,6 +16,7 @@ from cvperf.bench.peers.base import Peer
 from cvperf.bench.problems.conv2d import Convolution, InputGrad, WeightGrad
 from cvperf.bench.problems.conv2d_int8 import Conv2dInt8
 from cvperf.bench.problems.elementwise import BiasActivation, Dequantize, Quantize
+from cvperf.bench.problems.int4_linear import Int4Linear
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
 from cvperf.bench.problems.paste_masks import PasteMasks
@@ -92,6 +93,17 @@ def int_mm(problem: Int8Gemm) -> Contender:
         lambda: torch.addcmul(p.bias, torch._int_mm(p.a, weight).float(), scale),
         context=inference,
         note="the scales are multiplied before the clock",
+    )
+
+
+def int4_linear(problem: Int4Linear) -> Contender:
+    """The layer as it was before its weight was quantised: four times the bytes."""
+    p = problem
+    weight = p.expanded(p.shape.torch_dtype)
+    return Contender(
+        lambda: torch.nn.functional.linear(p.x, weight, p.bias),
+        context=inference,
+        note=f"a {p.shape.dtype} weight, expanded before the clock",
     )
 
 
@@ -235,6 +247,7 @@ PEER = Peer(
         "bias_activation": bias_activation,
         "quantize": quantize,
         "dequantize": dequantize,
+        "int4_linear": int4_linear,
         "model": model,
         "training": training,
         "pipeline": pipeline,
