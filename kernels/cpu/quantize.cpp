@@ -5,6 +5,7 @@
 // done before the rounding so that it may be the addition of a magic number. NaN becomes the least value.
 //
 // Roofline: the bytes read and written over the bandwidth of where they lie; 7 operations a vector hide behind it.
+// Reached on one thread of a Zen 4: 0.5 to 0.6 in L3; 0.3 at 6 to 32 MB, which the model takes for L3.
 #include "quantize.hpp"
 
 #include "dequantize_run.hpp"
