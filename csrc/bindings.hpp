@@ -26,6 +26,8 @@ void bind_roi_align(py::module_& m);
 void bind_conv2d(py::module_& m);
 void bind_int8_gemm(py::module_& m);
 void bind_conv2d_int8(py::module_& m);
+void bind_paste_masks(py::module_& m);
+void bind_elementwise(py::module_& m);
 void bind_peaks(py::module_& m);
 void bind_memory(py::module_& m);
 void bind_torch_calls(py::module_& m);

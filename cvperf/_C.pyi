@@ -121,6 +121,62 @@ def roi_pool_backward(
     channels_last: bool,
     num_threads: int,
 ) -> None: ...
+def paste_masks(
+    masks_ptr: int,
+    dtype: DType,
+    boxes_ptr: int,
+    box_dtype: DType,
+    count: int,
+    side: int,
+    padding: int,
+    height: int,
+    width: int,
+    threshold: float | None,
+    out_ptr: int,
+    num_threads: int,
+) -> None: ...
+def bias_activation(
+    dtype: DType,
+    x_ptr: int,
+    bias_ptr: int,
+    residual_ptr: int,
+    view: tuple[int, int, int],
+    activation: Activation,
+    out_ptr: int,
+    num_threads: int,
+) -> None: ...
+def quantize(
+    dtype: DType,
+    x_ptr: int,
+    scale_ptr: int,
+    scale_per_channel: bool,
+    zero_point_ptr: int,
+    zero_point_per_channel: bool,
+    view: tuple[int, int, int],
+    out_dtype: DType,
+    out_ptr: int,
+    num_threads: int,
+) -> None: ...
+def dequantize(
+    dtype: DType,
+    x_ptr: int,
+    offset_ptr: int,
+    factor_ptr: int,
+    view: tuple[int, int, int],
+    out_dtype: DType,
+    out_ptr: int,
+    num_threads: int,
+) -> None: ...
+def normalize_image(
+    x_ptr: int,
+    to_planes: bool,
+    sizes: tuple[int, int, int],
+    offset_ptr: int,
+    factor_ptr: int,
+    out_dtype: DType,
+    out_ptr: int,
+    num_threads: int,
+) -> None: ...
 
 class Call:
     def __call__(self, read: Sequence[int], output: int, num_threads: int) -> None: ...

@@ -22,6 +22,12 @@ from cvperf.bench.problems.conv2d import (
     WeightGradShape,
 )
 from cvperf.bench.problems.conv2d_int8 import Conv2dInt8Shape
+from cvperf.bench.problems.elementwise import (
+    BiasActivationShape,
+    DequantizeShape,
+    NormalizeImageShape,
+    QuantizeShape,
+)
 from cvperf.bench.problems.int4_linear import Int4LinearShape
 from cvperf.bench.problems.int8_gemm import Int8GemmShape
 from cvperf.bench.problems.nms import (
@@ -31,6 +37,7 @@ from cvperf.bench.problems.nms import (
     NmsShape,
     SoftNmsShape,
 )
+from cvperf.bench.problems.paste_masks import PasteMasksShape
 from cvperf.bench.problems.roi_align import (
     MultiscaleRoiAlignShape,
     RoiAlignBackwardShape,
@@ -44,6 +51,13 @@ FILES: Mapping[str, tuple[type[Shape], ...]] = {
     "nms.yaml": (NmsShape, BatchedNmsShape, NmsPaddedShape, SoftNmsShape),
     "int8_gemm.yaml": (Int8GemmShape,),
     "conv2d_int8.yaml": (Conv2dInt8Shape,),
+    "paste_masks.yaml": (PasteMasksShape,),
+    "elementwise.yaml": (
+        BiasActivationShape,
+        QuantizeShape,
+        DequantizeShape,
+        NormalizeImageShape,
+    ),
     "int4_linear.yaml": (Int4LinearShape,),
 }
 """The ops of each file; a line without ``op`` is of the first."""
@@ -61,6 +75,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "dtype": ("float32", "float16", "bfloat16", "float64", "int8", "uint8"),
     "layout": ("channels_last", "contiguous", "n/a"),
     "method": ("linear", "gaussian"),
+    "order": ("NHWC", "NCHW"),
 }
 _KEYS = ("quick", "calls", "shapes", "traced")
 

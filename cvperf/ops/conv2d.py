@@ -11,7 +11,7 @@ from torch import Tensor
 from cvperf.backends.cpu.conv2d import algorithm_for, plan
 from cvperf.backends.registry import FLOATING, convolution_format
 from cvperf.errors import ArgumentError, check_tensor
-from cvperf.ops._activation import check_activation
+from cvperf.ops._activation import activation_grad, check_activation
 from cvperf.ops._convolution import (
     as_pair,
     check_fit,
@@ -22,8 +22,6 @@ from cvperf.ops._convolution import (
 from cvperf.ops._library import define
 from cvperf.ops._packed import PackedConv2d
 from cvperf.ops._replay import remember
-
-LEAKY_RELU_SLOPE = 0.01
 
 
 def conv2d(
@@ -165,8 +163,12 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     image, weight, bias, residual, output = ctx.saved_tensors
-    if ctx.activation is not None:
-        grad = _activation_grad(ctx, grad, image, weight, bias, residual, output)
+    grad = activation_grad(
+        ctx.activation,
+        grad,
+        output,
+        lambda: _conv2d(image, weight, bias, *ctx.geometry, None, residual, None, ctx.algorithm),
+    )
     needs = ctx.needs_input_grad
     image_grad = weight_grad = bias_grad = None
     if needs[0]:
@@ -177,31 +179,6 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         bias_grad = grad.sum((0, 2, 3))
     residual_grad = grad if ctx.needs_residual and needs[8] else None
     return (image_grad, weight_grad, bias_grad, *[None] * 5, residual_grad, None, None)
-
-
-def _activation_grad(
-    ctx: Any,
-    grad: Tensor,
-    image: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    output: Tensor | None,
-) -> Tensor:
-    """The gradient before the activation: from the output where it tells, else recomputed."""
-    aten = torch.ops.aten
-    if ctx.activation == "relu":
-        return aten.threshold_backward.default(grad, output, 0)
-    if ctx.activation == "relu6":
-        return aten.hardtanh_backward.default(grad, output, 0, 6)
-    if ctx.activation == "sigmoid":
-        return aten.sigmoid_backward.default(grad, output)
-    if ctx.activation == "leaky_relu":
-        return aten.leaky_relu_backward.default(grad, output, LEAKY_RELU_SLOPE, True)
-    before = _conv2d(image, weight, bias, *ctx.geometry, None, residual, None, ctx.algorithm)
-    if ctx.activation == "silu":
-        return aten.silu_backward.default(grad, before)
-    return aten.hardswish_backward.default(grad, before)
 
 
 # --- the gradients, each linear in both of its tensors --------------------------------------------

@@ -1,6 +1,7 @@
 // From int32 sums to the output while they are in L1: zero points, scales, bias, residual, activation, rounding.
 #pragma once
 #include "activation.hpp"
+#include "byte_lanes.hpp"
 #include "int8_product.hpp"
 #include "simd.hpp"
 
@@ -114,22 +115,9 @@ CVPERF_INLINE void store_out(T* out, Vec<float> value, int count, const Quantise
 // Rounds half to even and saturates; NaN becomes the least value there can be.
 template <class T>
 CVPERF_INLINE void store_quantised(T* out, Vec<float> value, int count, const Quantiser& q) {
-  typedef T Narrow __attribute__((vector_size(kLanes<float>)));
   Vec<float> v = max(value, broadcast(q.low));
   v = min(v, broadcast(q.high));
-  v += broadcast(12582912.0f);  // 1.5 * 2^23: the sum rounds to an integer, which sits in its low bits
-  const Vec<std::int32_t> integers = (Vec<std::int32_t>)v - (0x4b400000 - q.zero);
-#if defined(__AVX512F__) && CVPERF_VECTOR_BYTES == 64
-  const Narrow narrow = (Narrow)_mm512_cvtepi32_epi8((__m512i)integers);
-#elif defined(__AVX2__) && CVPERF_VECTOR_BYTES == 32
-  const __m128i words =
-      _mm_packs_epi32(_mm256_castsi256_si128((__m256i)integers), _mm256_extracti128_si256((__m256i)integers, 1));
-  const __m128i bytes = kSigned<T> ? _mm_packs_epi16(words, words) : _mm_packus_epi16(words, words);
-  Narrow narrow;
-  __builtin_memcpy(&narrow, &bytes, sizeof narrow);
-#else
-  const Narrow narrow = __builtin_convertvector(integers, Narrow);
-#endif
+  const Bytes<T> narrow = narrowed<T>(rounded(v) + q.zero);
   if (count == kLanes<float>)
     __builtin_memcpy(out, &narrow, sizeof narrow);
   else
@@ -145,22 +133,7 @@ CVPERF_INLINE void store_out(std::uint8_t* out, Vec<float> value, int count, con
 template <class T>
 CVPERF_INLINE Vec<float> load_residual(const T* from, int count, const Int8Finish& f) {
   if constexpr (sizeof(T) == 1) {
-    typedef T Narrow __attribute__((vector_size(16)));
-    Narrow narrow{};
-    if (count == kLanes<float>)
-      __builtin_memcpy(&narrow, from, kLanes<float>);
-    else
-      __builtin_memcpy(&narrow, from, static_cast<std::size_t>(count));
-    Vec<std::int32_t> wide;  // GCC's own conversion goes lane by lane
-#if defined(__AVX512F__) && CVPERF_VECTOR_BYTES == 64
-    wide =
-        (Vec<std::int32_t>)(kSigned<T> ? _mm512_cvtepi8_epi32((__m128i)narrow) : _mm512_cvtepu8_epi32((__m128i)narrow));
-#elif defined(__AVX2__) && CVPERF_VECTOR_BYTES == 32
-    wide =
-        (Vec<std::int32_t>)(kSigned<T> ? _mm256_cvtepi8_epi32((__m128i)narrow) : _mm256_cvtepu8_epi32((__m128i)narrow));
-#else
-    for (int i = 0; i < kLanes<float>; ++i) wide[i] = narrow[i];
-#endif
+    const Vec<std::int32_t> wide = count == kLanes<float> ? widened(from) : widened_partial(from, count);
     return __builtin_convertvector(wide - f.residual_zero, Vec<float>) * f.residual_scale;
   } else {
     return count == kLanes<float> ? load(from) : load_partial(from, count);

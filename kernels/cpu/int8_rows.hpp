@@ -1,6 +1,6 @@
 // Rows of a in the element type of the register tiles.
 #pragma once
-#include "simd.hpp"
+#include "byte_lanes.hpp"
 
 #if defined(__AVX512VNNI__) || defined(CVPERF_EMULATE_VNNI)
 #define CVPERF_BYTE_DOT  // tiles multiply unsigned bytes (int8_tile_vnni.hpp), else int16 (int8_tile_madd.hpp)
@@ -17,9 +17,6 @@ using AElement = std::int16_t;
 constexpr int kShift = 0;
 #endif
 constexpr std::int64_t kOvershoot = 64;  // elements that widen() may write past the end of a run
-
-template <class T>
-constexpr bool kSigned = T(-1) < T(0);
 
 // 16 elements, shifted by kShift if T is signed.
 template <class T, class Bytes>

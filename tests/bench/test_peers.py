@@ -26,6 +26,12 @@ from cvperf.bench.problems.conv2d import (
     WeightGradShape,
 )
 from cvperf.bench.problems.conv2d_int8 import Conv2dInt8Shape
+from cvperf.bench.problems.elementwise import (
+    BiasActivationShape,
+    DequantizeShape,
+    NormalizeImageShape,
+    QuantizeShape,
+)
 from cvperf.bench.problems.int8_gemm import Int8GemmShape
 from cvperf.bench.problems.model import ModelShape
 from cvperf.bench.problems.nms import (
@@ -35,6 +41,7 @@ from cvperf.bench.problems.nms import (
     NmsShape,
     SoftNmsShape,
 )
+from cvperf.bench.problems.paste_masks import PasteMasksShape
 from cvperf.bench.problems.roi_align import (
     MultiscaleRoiAlignShape,
     RoiAlignBackwardShape,
@@ -93,7 +100,22 @@ def _quantised() -> Iterator[Shape]:
     yield Conv2dInt8Shape(**(layer | {"o": 8}), groups=8, stride=(2, 2), bias=False)
 
 
-SHAPES = [*_convolutions(), *_detection(), *_quantised()]
+def _elementwise() -> Iterator[Shape]:
+    size = {"name": "odd", "n": 2, "c": 13, "h": 9, "w": 11}
+    for layout in ("channels_last", "contiguous"):
+        yield BiasActivationShape(**size, layout=layout, activation="silu")
+        yield NormalizeImageShape(name="odd", n=2, h=9, w=11, layout=layout, order="NCHW")
+        for each in (False, True):
+            yield QuantizeShape(**size, layout=layout, per_channel=each)
+            yield DequantizeShape(**size, layout=layout, per_channel=each)
+    yield BiasActivationShape(**size, residual=False, dtype="bfloat16")
+    yield DequantizeShape(**size, dtype="bfloat16")
+    for threshold in (None, 0.5):
+        pasted = {"name": "odd", "masks": 9, "h": 150, "w": 99, "box_side": (3.0, 120.0)}
+        yield PasteMasksShape(**pasted, threshold=threshold)
+
+
+SHAPES = [*_convolutions(), *_detection(), *_quantised(), *_elementwise()]
 
 
 def _label(value: Any) -> str:
@@ -141,6 +163,8 @@ def _refuses(peer: Peer, shape: Shape) -> bool:
     if shape.op == "int8_gemm":
         unfused = not getattr(shape, "fused", False)
         return peer.name == "openvino" or (unfused and peer.name in ("torchao", "torch.compile"))
+    if shape.op in ("dequantize", "bias_activation"):
+        return peer.name == "torch" and shape.op == "dequantize" and half
     if peer.name == "torchvision":
         return shape.dtype == "bfloat16"
     return half and peer.name in ("onnxruntime", "openvino", "opencv")

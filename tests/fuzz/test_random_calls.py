@@ -34,6 +34,7 @@ TOLERANCE = {torch.float16: 4e-3, torch.bfloat16: 3e-2, torch.float32: 1e-5, tor
 
 isas = st.sampled_from(_C.available_isas())
 dtypes = st.sampled_from(FLOATING)
+short = st.sampled_from([torch.float16, torch.bfloat16, torch.float32])
 seeds = st.integers(0, 2**31)
 layouts = st.sampled_from(["contiguous", "channels_last", "strided", "expanded"])
 
@@ -339,3 +340,83 @@ def test_conv2d_int8(isa, data) -> None:
     limits = torch.iinfo(image.dtype)
     exact = (expected / 64).clamp(limits.min, limits.max)
     assert not rounded.numel() or (rounded.double() - exact).abs().max() <= 0.51
+
+
+@random_calls
+@given(isas, dtypes, seeds, st.integers(0, 6), st.integers(1, 30), st.integers(0, 60),
+       st.integers(0, 90), st.sampled_from([None, 0.0, 0.5]), st.integers(0, 3), st.booleans(),
+       layouts, layouts)  # fmt: skip
+def test_paste_masks(
+    isa, dtype, seed, count, side, height, width, threshold, padding, wild, masks_as, boxes_as
+) -> None:
+    _C.select_isa(isa)
+    torch.manual_seed(seed)
+    masks = laid_out(torch.rand(count, side, side).to(dtype), masks_as)
+    boxes = torch.randn(count, 4) * 40
+    boxes = laid_out(sprinkle_wild(boxes, seed) if wild else boxes, boxes_as)
+    found = ops.paste_masks(masks, boxes, (height, width), threshold, padding)
+    assert found.shape == (count, height, width)
+    if wild:
+        return
+    exact = reference.paste_masks(masks.double(), boxes, height, width, None, padding)
+    if threshold is None:
+        assert_close(found, exact, dtype)
+    else:
+        sure = (exact - threshold).abs() > 1e-4
+        assert torch.equal(found[sure], (exact > threshold)[sure])
+
+
+@st.composite
+def features(draw: st.DrawFn, kinds: st.SearchStrategy[torch.dtype]) -> torch.Tensor:
+    sides = st.integers(0, 20)
+    shape = draw(st.tuples(st.integers(0, 3), st.integers(0, 70), sides, sides))
+    torch.manual_seed(draw(seeds))
+    return laid_out((3 * torch.randn(shape)).to(draw(kinds)), draw(layouts))
+
+
+@random_calls
+@given(isas, features(dtypes), st.booleans(), st.booleans(), layouts,
+       st.sampled_from([None, *ACTIVATIONS]))  # fmt: skip
+def test_bias_activation(isa, x, biased, has_residual, layout, activation) -> None:
+    _C.select_isa(isa)
+    bias = torch.randn(x.shape[1]).to(x.dtype) if biased else None
+    residual = laid_out(torch.randn(x.shape).to(x.dtype), layout) if has_residual else None
+    found = ops.bias_activation(x, bias, residual, activation)
+    wide = (None if part is None else part.double() for part in (x, bias, residual))
+    assert_close(found, reference.bias_activation(*wide, activation), x.dtype)
+
+
+@random_calls
+@given(isas, features(short), st.sampled_from([None, 0, 1, 2, 3]), st.booleans(), st.booleans(),
+       st.booleans(), layouts)  # fmt: skip
+def test_quantize_and_dequantize(isa, x, axis, unsigned, one_scale, wild, layout) -> None:
+    _C.select_isa(isa)
+    dtype = torch.uint8 if unsigned else torch.int8
+    count = 1 if axis is None else x.shape[axis]
+    scale = torch.rand(1 if one_scale else count) + 0.05
+    zero = torch.randint(0, 100, (count,), dtype=torch.int32)
+    if wild and x.numel():
+        x = laid_out(sprinkle_wild(x.float(), count).to(x.dtype), layout)
+    found = ops.quantize(x, scale, zero, axis=axis, dtype=dtype)
+    expected = reference.quantize(x, scale, zero, axis, dtype)
+    assert not found.numel() or (found.int() - expected.int()).abs().max() <= 1
+    back = ops.dequantize(found, scale, zero, axis=axis, dtype=x.dtype)
+    assert_close(back, reference.dequantize(found, scale, zero, axis, torch.float64), x.dtype)
+
+
+@random_calls
+@given(isas, seeds, st.integers(0, 2), st.integers(1, 9), st.integers(0, 40), st.integers(0, 50),
+       st.booleans(), st.booleans(), short, layouts)  # fmt: skip
+def test_normalize_image(isa, seed, n, c, h, w, pixels, channels_last, dtype, layout) -> None:
+    _C.select_isa(isa)
+    torch.manual_seed(seed)
+    size = (n, h, w, c) if pixels else (n, c, h, w)
+    image = laid_out(torch.randint(0, 256, size).to(torch.uint8), layout)
+    mean, std = torch.rand(c).tolist(), (torch.rand(c) + 0.2).tolist()
+    found = ops.normalize_image(
+        image, mean, std, layout="NHWC" if pixels else "NCHW", dtype=dtype,
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+    )  # fmt: skip
+    planes = image.permute(0, 3, 1, 2) if pixels else image
+    expected = reference.normalize_image(planes, mean, std, torch.float64, channels_last)
+    assert_close(found, expected, dtype)

@@ -44,6 +44,11 @@ class Served:
 SERVED = (
     Served("pack_int8", "int8_gemm", (torch.int8,)),
     Served("int8_gemm", "int8_gemm", (torch.int8, torch.uint8)),
+    Served("paste_masks", "paste_masks", FLOATS),
+    Served("bias_activation", "elementwise", FLOATS),
+    Served("quantize", "elementwise", FLOATS),
+    Served("dequantize", "elementwise", (torch.int8, torch.uint8)),
+    Served("normalize_image", "elementwise", (torch.uint8,)),
     Served("int4_linear", "int4_linear", HALF),
     Served("nms", "nms", FLOATS),
     Served("batched_nms", "nms", FLOATS),

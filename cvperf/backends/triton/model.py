@@ -115,3 +115,10 @@ def seconds(machine: Architecture, tiles: Tiles, launches: int = 1) -> float:
     # Few tiles cannot draw the whole bandwidth: half of the processors can.
     reach = min(1.0, 2 * tiles.count / machine.processors)
     return max(work / occupied, l2 / max(occupied, 0.5), memory / reach) + launches * LAUNCH_S
+
+
+def streamed_share(machine: Architecture, memory_bytes: float) -> float:
+    """Predicted share of the bandwidth of a pass that reads and writes each byte once."""
+    count = math.ceil(memory_bytes / 16384)  # tiles of 4,096 elements, 4 bytes in and out
+    tiles = Tiles(count, 0.0, "float32", memory_bytes / count, memory_bytes, blocks=8)
+    return roofline(machine, 0.0, "float32", memory_bytes) / seconds(machine, tiles)

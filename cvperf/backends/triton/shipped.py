@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvperf.backends.triton.model import Architecture
+from cvperf.backends.triton.model import Architecture, streamed_share
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ def calls() -> Iterator[Call]:
     yield from roi_pool()
     yield from int4_linear()
     yield from nms()
+    yield from paste_masks()
+    yield from elementwise()
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -231,3 +233,76 @@ def roi_pool() -> Iterator[Call]:
         "channels last, float16",
         lambda: backend.roi_pool_backward(grad, boxes, argmax, 0.25, 7, 7, *size),
     )
+def paste_masks() -> Iterator[Call]:
+    from cvperf.backends.triton import paste_masks as backend
+
+    def call(name: str, height: int, width: int, threshold: float | None) -> Call:
+        masks, boxes = meta(100, 28, 28), meta(100, 4)
+        written = 100 * height * width * (4 if threshold is None else 1)
+        return Call(
+            "paste_masks",
+            name,
+            lambda: backend.paste_masks(masks, boxes, height, width, threshold, padding=1),
+            functools.partial(streamed_share, memory_bytes=written),
+        )
+
+    yield call("800x1333", 800, 1333, 0.5)
+    yield call("480x640, values", 480, 640, None)
+
+
+def elementwise() -> Iterator[Call]:
+    from cvperf.backends.triton import elementwise as backend
+
+    def call(op: str, name: str, bytes: int, run: Callable[[], Tensor]) -> Call:
+        return Call(op, name, run, functools.partial(streamed_share, memory_bytes=bytes))
+
+    def features(dtype: torch.dtype, channels_last: bool = True) -> Tensor:
+        format = torch.channels_last if channels_last else torch.contiguous_format
+        return meta(8, 256, 56, 56, dtype=dtype).contiguous(memory_format=format)
+
+    half, planes = features(torch.bfloat16), features(torch.bfloat16, channels_last=False)
+    bias, scale, zero = meta(256, dtype=torch.bfloat16), meta(256), meta(1, dtype=torch.int32)
+    yield call(
+        "bias_activation",
+        "channels-last, bfloat16, residual, relu",
+        3 * half.nbytes,
+        lambda: backend.bias_activation(half, bias, half, "relu"),
+    )
+    yield call(
+        "bias_activation",
+        "NCHW, bfloat16, silu",
+        2 * half.nbytes,
+        lambda: backend.bias_activation(planes, bias, None, "silu"),
+    )
+    yield call(
+        "quantize",
+        "a scale for all",
+        3 * half.numel(),
+        lambda: backend.quantize(half, meta(1), zero, None, torch.int8),
+    )
+    yield call(
+        "quantize",
+        "a scale a channel",
+        5 * half.numel(),
+        lambda: backend.quantize(features(torch.float32), scale, zero, 1, torch.uint8),
+    )
+    yield call(
+        "dequantize",
+        "a scale a channel",
+        3 * half.numel(),
+        lambda: backend.dequantize(features(torch.int8), scale, zero, 1, torch.bfloat16),
+    )
+
+    pixels = meta(8, 640, 640, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+
+    def normalize(name: str, image: Tensor, dtype: torch.dtype, channels_last: bool) -> Call:
+        return call(
+            "normalize_image",
+            name,
+            image.numel() * (1 + dtype.itemsize),
+            lambda: backend.normalize_image(image, [0.5] * 3, [0.25] * 3, dtype, channels_last),
+        )
+
+    yield normalize("pixels to pixels", pixels, torch.bfloat16, True)
+    yield normalize("pixels to planes", pixels, torch.bfloat16, False)
+    yield normalize("planes to pixels", pixels.contiguous(), torch.float32, True)

@@ -17,10 +17,19 @@ from cvperf.bench.peers.base import Peer
 from cvperf.bench.peers.torch import inference
 from cvperf.bench.problems.conv2d import Convolution, InputGrad, WeightGrad
 from cvperf.bench.problems.conv2d_int8 import Conv2dInt8
+from cvperf.bench.problems.elementwise import (
+    MEAN,
+    STD,
+    BiasActivation,
+    Dequantize,
+    NormalizeImage,
+    Quantize,
+)
 from cvperf.bench.problems.int4_linear import Int4Linear
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
 from cvperf.bench.problems.nms import BatchedNms, Nms, NmsPadded, SoftNms
+from cvperf.bench.problems.paste_masks import PasteMasks
 from cvperf.bench.problems.pipeline import Pipeline
 from cvperf.bench.problems.roi_align import MultiscaleRoiAlign, RoiAlign, RoiAlignBackward
 from cvperf.bench.problems.training import Training, gradients
@@ -157,6 +166,43 @@ def conv2d_int8(problem: Conv2dInt8) -> Contender:
     )
 
 
+def paste_masks(problem: PasteMasks) -> Contender:
+    p = problem
+    return Contender(
+        lambda: ops.paste_masks(p.masks, p.boxes, p.image_size, p.threshold), context=inference
+    )
+
+
+def bias_activation(problem: BiasActivation) -> Contender:
+    p = problem
+    return Contender(
+        lambda: ops.bias_activation(p.x, p.bias, p.residual, p.activation), context=inference
+    )
+
+
+def quantize(problem: Quantize) -> Contender:
+    p = problem
+    return Contender(
+        lambda: ops.quantize(p.x, p.scale, p.zero_point, axis=p.axis), context=inference
+    )
+
+
+def dequantize(problem: Dequantize) -> Contender:
+    p, dtype = problem, problem.shape.torch_dtype
+    return Contender(
+        lambda: ops.dequantize(p.q, p.scale, p.zero_point, axis=p.axis, dtype=dtype),
+        context=inference,
+    )
+
+
+def normalize_image(problem: NormalizeImage) -> Contender:
+    p, s = problem, problem.shape
+    keywords: dict[str, Any] = {
+        "layout": s.order, "dtype": s.torch_dtype, "memory_format": s.memory_format
+    }  # fmt: skip
+    return Contender(lambda: ops.normalize_image(p.image, MEAN, STD, **keywords), context=inference)
+
+
 def model(problem: Model) -> Contender:
     p = problem
     return Contender(lambda: p.module(*p.inputs), context=drop_in, note="in cvperf.use()")
@@ -180,6 +226,7 @@ def _makers() -> dict[str, Any]:
         *(roi_align, roi_align_backward, multiscale_roi_align),
         *(nms, batched_nms, nms_padded, soft_nms),
         *(int8_gemm, conv2d_int8, int4_linear),
+        *(paste_masks, bias_activation, quantize, dequantize, normalize_image),
         *(model, training, pipeline),
     )
     return {maker.__name__: maker for maker in makers}

@@ -15,9 +15,11 @@ from cvperf.bench.contender import Contender, Unsupported
 from cvperf.bench.peers.base import Peer
 from cvperf.bench.problems.conv2d import Convolution, InputGrad, WeightGrad
 from cvperf.bench.problems.conv2d_int8 import Conv2dInt8
+from cvperf.bench.problems.elementwise import BiasActivation, Dequantize, Quantize
 from cvperf.bench.problems.int4_linear import Int4Linear
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
+from cvperf.bench.problems.paste_masks import PasteMasks
 from cvperf.bench.problems.pipeline import Pipeline
 from cvperf.bench.problems.training import Training, gradients
 
@@ -130,6 +132,94 @@ def conv2d_int8(problem: Conv2dInt8) -> Contender:
     )
 
 
+def paste_masks(problem: PasteMasks) -> Contender:
+    """``grid_sample``, as Detectron2 pastes: on a GPU every image whole, on the CPU box by box."""
+    p, (height, width) = problem, problem.image_size
+    side = p.shape.side
+
+    def sampled(masks: Tensor, boxes: Tensor, top: int, left: int, h: int, w: int) -> Tensor:
+        """Rows [top, top + h) and columns [left, left + w) of the images."""
+        y = torch.arange(top, top + h, device=masks.device) + 0.5
+        x = torch.arange(left, left + w, device=masks.device) + 0.5
+        low, size = boxes[:, :2, None], boxes[:, 2:, None] - boxes[:, :2, None] + 1
+        across = (x - low[:, 0]) / size[:, 0] * 2 - 1
+        down = (y - low[:, 1]) / size[:, 1] * 2 - 1
+        grid = torch.stack([across[:, None].expand(-1, h, w), down[..., None].expand(-1, h, w)], 3)
+        return F.grid_sample(masks, grid.to(masks.dtype), align_corners=False)
+
+    def run() -> Tensor:
+        masks = F.pad(p.masks, (1, 1, 1, 1))
+        half = (p.boxes[:, 2:] - p.boxes[:, :2]) * 0.5 * ((side + 2) / side)
+        middle = (p.boxes[:, 2:] + p.boxes[:, :2]) * 0.5
+        boxes = torch.cat([middle - half, middle + half], 1).to(torch.int64)
+        if masks.is_cuda:
+            values = sampled(masks, boxes, 0, 0, height, width)
+            return values if p.threshold is None else values > p.threshold
+        dtype = masks.dtype if p.threshold is None else torch.bool
+        images = torch.zeros((len(masks), 1, height, width), dtype=dtype)
+        for i, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+            left, top, right, bottom = (
+                max(x1, 0),
+                max(y1, 0),
+                min(x2 + 1, width),
+                min(y2 + 1, height),
+            )
+            values = sampled(
+                masks[i : i + 1], boxes[i : i + 1], top, left, bottom - top, right - left
+            )[0]
+            part = values if p.threshold is None else values > p.threshold
+            images[i, :, top:bottom, left:right] = part
+        return images
+
+    return Contender(run, context=inference, note="grid_sample, as Detectron2 pastes")
+
+
+def bias_activation(problem: BiasActivation) -> Contender:
+    """Three calls, the last two in place."""
+    p = problem
+    finish, bias = ACTIVATIONS_IN_PLACE[p.activation], problem.bias.view(-1, 1, 1)
+
+    def run() -> Tensor:
+        value = p.x + bias
+        return finish(value if p.residual is None else value.add_(p.residual))
+
+    return Contender(run, context=inference)
+
+
+def quantize(problem: Quantize) -> Contender:
+    """``torch.quantize_per_tensor`` or ``torch.quantize_per_channel``."""
+    p = problem
+    if p.x.dtype is not torch.float32:
+        raise Unsupported("torch.quantize_per_tensor takes float32 only")
+    scale, zero = p.scale.double(), p.zero_point.long()
+    one, first = float(scale[0]), int(zero[0])
+
+    def run() -> Tensor:
+        if p.axis is None:
+            return torch.quantize_per_tensor(p.x, one, first, torch.qint8)
+        return torch.quantize_per_channel(p.x, scale, zero, p.axis, torch.qint8)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # quantised tensors are to leave torch
+        run()
+    return Contender(run, lambda answer: answer.int_repr(), context=inference)
+
+
+def dequantize(problem: Dequantize) -> Contender:
+    """``Tensor.dequantize`` of a quantised tensor."""
+    p = problem
+    if p.shape.torch_dtype is not torch.float32:
+        raise Unsupported("Tensor.dequantize gives float32 only")
+    scale, zero = p.scale.double(), p.zero_point.long()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # quantised tensors are to leave torch
+        if p.axis is None:
+            q = torch._make_per_tensor_quantized_tensor(p.q, float(scale[0]), int(zero[0]))
+        else:
+            q = torch._make_per_channel_quantized_tensor(p.q, scale, zero, p.axis)
+    return Contender(lambda: q.dequantize(), context=inference)
+
+
 def model(problem: Model) -> Contender:
     p = problem
     return Contender(lambda: p.module(*p.inputs), context=inference)
@@ -153,6 +243,10 @@ PEER = Peer(
         "conv2d_weight_grad": partial(gradient, which=1),
         "int8_gemm": int8_gemm,
         "conv2d_int8": conv2d_int8,
+        "paste_masks": paste_masks,
+        "bias_activation": bias_activation,
+        "quantize": quantize,
+        "dequantize": dequantize,
         "int4_linear": int4_linear,
         "model": model,
         "training": training,

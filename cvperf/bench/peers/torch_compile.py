@@ -16,6 +16,7 @@ from cvperf.bench.contender import Contender, Unsupported
 from cvperf.bench.peers.base import Peer
 from cvperf.bench.peers.torch import inference
 from cvperf.bench.problems.conv2d import Convolution
+from cvperf.bench.problems.elementwise import BiasActivation
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
 
@@ -53,6 +54,19 @@ class DequantisedLinear(nn.Module):
         return torch._int_mm(a, self.weight).float() * self.scale + self.bias
 
 
+class BiasActivationLayer(nn.Module):
+    """``activation(x + bias + residual)``; the residual is the second input, if there is one."""
+
+    def __init__(self, problem: BiasActivation) -> None:
+        super().__init__()
+        self.bias: Tensor
+        self.register_buffer("bias", problem.bias.view(-1, 1, 1))
+        self.activation = problem.activation
+
+    def forward(self, x: Tensor, *residual: Tensor) -> Tensor:
+        return activate(self.activation, sum(residual, x + self.bias))
+
+
 def conv2d(problem: Convolution) -> Contender:
     return compiled(ConvolutionLayer(problem), problem.image)
 
@@ -61,6 +75,11 @@ def int8_gemm(problem: Int8Gemm) -> Contender:
     if not problem.fused:
         raise Unsupported("without scales to fuse, inductor calls the kernel of torch eager")
     return compiled(DequantisedLinear(problem), problem.a)
+
+
+def bias_activation(problem: BiasActivation) -> Contender:
+    residual = () if problem.residual is None else (problem.residual,)
+    return compiled(BiasActivationLayer(problem), problem.x, *residual)
 
 
 def model(problem: Model) -> Contender:
@@ -109,7 +128,7 @@ def _own_code(module: nn.Module) -> Callable[..., Any]:
 PEER = Peer(
     "torch.compile",
     ("torch",),
-    {"conv2d": conv2d, "int8_gemm": int8_gemm, "model": model},
+    {"conv2d": conv2d, "int8_gemm": int8_gemm, "bias_activation": bias_activation, "model": model},
     devices=("cpu", "cuda"),
     unasked=lambda shape: shape.quick,  # it compiles for seconds a call, for minutes a network
 )

@@ -8,7 +8,9 @@ from torch import Tensor
 from cvperf.bench.contender import Contender, Unsupported
 from cvperf.bench.peers.base import Peer
 from cvperf.bench.peers.torch import inference
+from cvperf.bench.problems.elementwise import MEAN, STD, NormalizeImage
 from cvperf.bench.problems.nms import BatchedNms, Nms, NmsPadded
+from cvperf.bench.problems.paste_masks import PasteMasks
 from cvperf.bench.problems.roi_align import MultiscaleRoiAlign, RoiAlign, RoiAlignBackward
 
 
@@ -86,6 +88,32 @@ def multiscale_roi_align(problem: MultiscaleRoiAlign) -> Contender:
     return Contender(lambda: pool(features, boxes, images), context=inference, layout="contiguous")
 
 
+def paste_masks(problem: PasteMasks) -> Contender:
+    p = problem
+    _check_dtype(p.masks)
+    from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+    def run() -> Tensor:
+        pasted = paste_masks_in_image(p.masks, p.boxes, p.image_size)
+        return pasted if p.threshold is None else pasted > p.threshold
+
+    return Contender(run, context=inference)
+
+
+def normalize_image(problem: NormalizeImage) -> Contender:
+    p, s = problem, problem.shape
+    from torchvision.transforms.v2 import functional
+
+    mean, std = list(MEAN), list(STD)
+
+    def run() -> Tensor:
+        values = functional.to_dtype(p.planes, torch.float32, scale=True)
+        values = functional.normalize(values, mean, std, inplace=True)
+        return values.to(s.torch_dtype).contiguous(memory_format=s.memory_format)
+
+    return Contender(run, context=inference)
+
+
 def _check_dtype(tensor: Tensor) -> None:
     """Raises Unsupported for what torchvision's kernels do not take."""
     if tensor.dtype == torch.bfloat16:
@@ -102,6 +130,8 @@ PEER = Peer(
         "roi_align": roi_align,
         "roi_align_backward": roi_align_backward,
         "multiscale_roi_align": multiscale_roi_align,
+        "paste_masks": paste_masks,
+        "normalize_image": normalize_image,
     },
     devices=("cpu", "cuda"),
 )

@@ -14,6 +14,10 @@ from tests.kernels.triton import (
     test_roi_align,
     test_roi_pool,
     test_soft_nms,
+    test_elementwise,
+    test_int4_linear,
+    test_int8_gemm,
+    test_paste_masks,
 )
 from tests.kernels.triton.faults import Fault, planted
 from tests.kernels.triton.harness import INTERPRETED
@@ -25,6 +29,8 @@ FAULTS: list[Fault] = [
     *test_roi_align.FAULTS,
     *test_roi_pool.FAULTS,
     *test_soft_nms.FAULTS,
+    *test_elementwise.FAULTS,
+    *test_paste_masks.FAULTS,
 ]
 CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
 
