@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types imports unit asan gpu format clean
+.PHONY: demo test lint types imports unit triton asan gpu format clean
 .DEFAULT_GOAL := test
 
 # Remade when the project's dependencies, build logic or native sources change.
@@ -24,8 +24,8 @@ $(STAMP): pyproject.toml $(NATIVE) | $(BIN)/python
 demo: $(STAMP)
 	@$(BIN)/cvperf bench demo
 
-test: lint types imports unit asan
-	@echo "== PASSED: lint, types, import contracts, tests, tests under AddressSanitizer"
+test: lint types imports unit triton asan
+	@echo "== PASSED: lint, types, import contracts, tests, Triton kernels, tests under AddressSanitizer"
 
 lint: $(STAMP)
 	@echo "== lint"
@@ -44,6 +44,12 @@ imports: $(STAMP)
 unit: $(STAMP)
 	@echo "== tests"
 	@$(BIN)/python -m pytest
+
+# The Triton kernels in Triton's interpreter, which takes a process of its own. That they compile for
+# every GPU is among the tests above.
+triton: $(STAMP)
+	@echo "== tests of the Triton kernels, interpreted"
+	@TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/kernels/triton
 
 # The same ops under AddressSanitizer on random input, and the AVX-512 sources on an AVX2 machine:
 # a second build with 64-byte vectors emulated.

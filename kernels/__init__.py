@@ -1,1 +1,1 @@
-"""Kernel sources: cpu (compiled into cvperf._C), and later cuda and triton."""
+"""Kernel sources: cpu (compiled into cvperf._C) and triton; later cuda."""

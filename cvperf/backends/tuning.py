@@ -1,9 +1,10 @@
 """Choices made by measurement: once for each kind of call, and kept in a file.
 
 Off by default, since which algorithm wins decides the last bits of an answer and a measurement is
-not the same twice; the recorded rules decide then. ``CVPERF_AUTOTUNE=1`` turns it on. What was
-measured is kept in ``autotune.json`` in the cache folder (``CVPERF_CACHE`` names another), by
-processor, instruction set, threads and versions, so a choice holds from run to run.
+not the same twice; the recorded rules decide then. ``CVPERF_AUTOTUNE=1`` turns it on, and
+``CVPERF_AUTOTUNE=full`` also measures what a model of the GPU finds unlikely. What was measured is
+kept in ``autotune.json`` in the cache folder (``CVPERF_CACHE`` names another), by processor,
+instruction set, threads and versions, so a choice holds from run to run.
 """
 
 from __future__ import annotations
@@ -53,15 +54,20 @@ class Choice:
 
 
 def enabled() -> bool:
-    """Whether ``CVPERF_AUTOTUNE`` asks for it: 1 for yes, 0 or nothing for no.
+    """Whether ``CVPERF_AUTOTUNE`` asks for it: 1 or full for yes, 0 or nothing for no.
 
     Raises:
         ValueError: it says something else.
     """
     value = os.environ.get("CVPERF_AUTOTUNE", "0")
-    if value not in ("0", "1", ""):
-        raise ValueError(f"CVPERF_AUTOTUNE must be 0 or 1, got {value!r}")
-    return value == "1"
+    if value not in ("0", "1", "full", ""):
+        raise ValueError(f"CVPERF_AUTOTUNE must be 0, 1 or full, got {value!r}")
+    return value in ("1", "full")
+
+
+def thorough() -> bool:
+    """Whether every candidate is to be measured, and not only the likely ones."""
+    return os.environ.get("CVPERF_AUTOTUNE") == "full"
 
 
 def cache_file() -> Path:
@@ -69,21 +75,30 @@ def cache_file() -> Path:
     return files.cache_folder() / "autotune.json"
 
 
-def choose(call: str, candidates: Mapping[str, Callable[[], Any]]) -> Choice:
+def choose(
+    call: str,
+    candidates: Mapping[str, Callable[[], Any]],
+    *,
+    on: str | None = None,
+    seconds: Callable[[Callable[[], Any], int], float] | None = None,
+) -> Choice:
     """The fastest candidate for this kind of call: measured now, or remembered.
 
     Args:
         call: names the kind of call: op, shapes, dtype, layout.
         candidates: name -> what runs it. All must be free of side effects.
+        on: what the measurement holds for; None for this processor as it is set up now.
+        seconds: measures one of several runs; None for the wall clock.
     """
+    machine = on or _machine()
     with _lock:
-        known = _known.get(_machine())
+        known = _known.get(machine)
         if known is None:
-            known = _known[_machine()] = _read()
+            known = _known[machine] = _read(machine)
         choice = known.get(call)
         if choice is None or choice.ms.keys() != candidates.keys():
-            choice = known[call] = _measure(candidates)
-            _keep(call, choice)
+            choice = known[call] = _measure(candidates, seconds or _seconds)
+            _keep(machine, call, choice)
         return choice
 
 
@@ -93,13 +108,15 @@ def forget() -> None:
         _known.clear()
 
 
-def _measure(candidates: Mapping[str, Callable[[], Any]]) -> Choice:
-    repeats = {name: max(1, int(_SAMPLE_S / _seconds(run, 1))) for name, run in candidates.items()}
+def _measure(
+    candidates: Mapping[str, Callable[[], Any]], seconds: Callable[[Callable[[], Any], int], float]
+) -> Choice:
+    repeats = {name: max(1, int(_SAMPLE_S / seconds(run, 1))) for name, run in candidates.items()}
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     start = time.perf_counter()
     for done in range(_ROUNDS):
         for name, run in candidates.items():
-            samples[name].append(_seconds(run, repeats[name]))
+            samples[name].append(seconds(run, repeats[name]))
         if done and time.perf_counter() - start > _BUDGET_S * len(candidates):
             break
     ms = {name: 1e3 * statistics.median(times) for name, times in samples.items()}
@@ -134,19 +151,19 @@ def _stored() -> dict[str, dict[str, dict[str, Any]]]:
     return {machine: calls for machine, calls in stored.items() if isinstance(calls, dict)}
 
 
-def _read() -> dict[str, Choice]:
-    """This machine's choices; an entry that is not one is measured again."""
+def _read(machine: str) -> dict[str, Choice]:
+    """A machine's choices; an entry that is not one is measured again."""
     choices = {}
-    for call, entry in _stored().get(_machine(), {}).items():
+    for call, entry in _stored().get(machine, {}).items():
         match entry:
             case {"name": str(name), "ms": dict(ms)} if name in ms:
                 choices[call] = Choice(name, ms)
     return choices
 
 
-def _keep(call: str, choice: Choice) -> None:
+def _keep(machine: str, call: str, choice: Choice) -> None:
     """Add to what the file holds by now: another process may have written since."""
     stored = _stored()
-    stored.setdefault(_machine(), {})[call] = asdict(choice)
+    stored.setdefault(machine, {})[call] = asdict(choice)
     cache_file().parent.mkdir(parents=True, exist_ok=True)
     files.replace(cache_file(), json.dumps(stored, indent=1))

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from cvperf.backends.cpu.int8_gemm import plan
+from cvperf.backends.registry import preferred
+from cvperf.backends.triton.layouts import packed_int8_shape
 from cvperf.errors import ArgumentError, check_tensor, describe
 from cvperf.ops._activation import check_activation
 from cvperf.ops._library import define
@@ -16,7 +18,7 @@ from cvperf.ops._replay import RemembersCalls, remember
 
 _A_DTYPES = (torch.int8, torch.uint8)
 _OUT_DTYPES = (torch.int32, torch.float32, torch.bfloat16, torch.float16, torch.int8)
-_BYTES, _INT32, _FLOAT32 = (torch.uint8,), (torch.int32,), (torch.float32,)
+_INT32, _FLOAT32 = (torch.int32,), (torch.float32,)
 
 # Largest K whose sums fit int32 whatever the values: K * 128 * 128 and K * 255 * 128 below 2^31.
 _MAX_K_SIGNED = 131_071
@@ -27,13 +29,15 @@ MAX_K_UNSIGNED = 65_793
 class PackedInt8(RemembersCalls):
     """A matrix b[K, N] in the layout that :func:`int8_gemm` reads; made by :func:`pack_int8`.
 
-    The layout is the same on every processor, so a packed weight can be saved on one and used on
-    another. It works with ``torch.save``, ``torch.compile`` and ``torch.export`` (it is a pytree
-    whose only leaf is ``data``).
+    On the CPU the layout is the same on every processor, so a packed weight can be saved on one and
+    used on another; a GPU has another layout, so pack the weight on the device that uses it. It
+    works with ``torch.save``, ``torch.compile`` and ``torch.export`` (it is a pytree whose only
+    leaf is ``data``).
 
     Attributes:
-        data: uint8 [B]: panels of 16 columns, each ``[ceil(K/4)][16][4]`` int8, zero padded, then
-            the sum of each column as int32.
+        data: on the CPU uint8 [B]: panels of 16 columns, each ``[ceil(K/4)][16][4]`` int8, zero
+            padded, then the sum of each column as int32. On a GPU int8 [R, C]: the N columns as
+            rows, padded with zeros to C, a multiple of 16; then N sums as int32, in further rows.
         k: rows of b.
         n: columns of b.
     """
@@ -171,11 +175,14 @@ def int8_gemm(
 def _packed(a: Tensor, k: int, b: Tensor | PackedInt8) -> PackedInt8:
     if isinstance(b, PackedInt8):
         data, rows = b.data, b.k
-        check_tensor("b.data", data, "bytes of a PackedInt8", ndim=1, dtypes=_BYTES)
-        if data.shape[0] != packed_bytes(rows, b.n):
+        on_gpu = _laid_out_for_gpu(a)
+        wanted = packed_int8_shape(rows, b.n) if on_gpu else (packed_bytes(rows, b.n),)
+        dtype = torch.int8 if on_gpu else torch.uint8
+        if not isinstance(data, Tensor) or data.dtype != dtype or tuple(data.shape) != wanted:
+            name = str(dtype).removeprefix("torch.")
             raise ArgumentError(
-                f"b.data must have {packed_bytes(rows, b.n)} bytes for shape {b.shape}, got "
-                f"{describe(data)}. Make it with pack_int8"
+                f"b.data must be {name}{list(wanted)} for b of shape {list(b.shape)} and a on "
+                f"{a.device}, got {describe(data)}. Make it with pack_int8 on the device of a"
             )
     else:
         if not isinstance(b, Tensor):
@@ -265,7 +272,14 @@ def packed_bytes(k: int, n: int) -> int:
     return panels * (quads * 64 + 64)
 
 
+def _laid_out_for_gpu(like: Tensor) -> bool:
+    """Whether weights are packed for Triton: on a GPU, and where a test prefers it."""
+    return like.is_cuda or preferred() == "triton"
+
+
 def _fake_pack_int8(b: Tensor) -> Tensor:
+    if _laid_out_for_gpu(b):
+        return b.new_empty(packed_int8_shape(b.shape[0], b.shape[1]), dtype=torch.int8)
     return b.new_empty(packed_bytes(b.shape[0], b.shape[1]), dtype=torch.uint8)
 
 

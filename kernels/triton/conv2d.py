@@ -18,8 +18,8 @@ do 64 operations a byte) and half-filled waves. Not yet run on hardware.
 import triton
 import triton.language as tl
 
-from .conv2d_epilogue import finish
-from .conv2d_product import flat_product, part_of, product, tile_of
+from cvperf.kernels.triton.conv2d_epilogue import finish
+from cvperf.kernels.triton.conv2d_product import flat_product, part_of, product, tile_of
 
 _VARYING = ["rows", "height", "width", "out_height", "out_width", "channel_units", "filter_units"]
 _VARYING += ["groups", "stride_h", "stride_w", "padding_h", "padding_w", "dilation_h", "dilation_w"]

@@ -15,8 +15,8 @@ it. With 5x5 they are 82 us: L1 is the limit, at 63 % of memory's roofline. Not 
 import triton
 import triton.language as tl
 
-from .conv2d_epilogue import finish
-from .conv2d_product import part_of
+from cvperf.kernels.triton.conv2d_epilogue import finish
+from cvperf.kernels.triton.conv2d_product import part_of
 
 _VARYING = ["rows", "height", "width", "out_height", "out_width", "channel_units"]
 _VARYING += ["stride_h", "stride_w", "padding_h", "padding_w", "dilation_h", "dilation_w"]

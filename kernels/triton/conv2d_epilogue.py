@@ -8,7 +8,7 @@ rounded half to even and saturated.
 import triton
 import triton.language as tl
 
-from .activation import activate
+from cvperf.kernels.triton.activation import activate
 
 
 @triton.jit

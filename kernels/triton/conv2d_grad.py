@@ -21,7 +21,7 @@ hardware.
 import triton
 import triton.language as tl
 
-from .conv2d_product import part_of, product, tile_of
+from cvperf.kernels.triton.conv2d_product import part_of, product, tile_of
 
 _VARYING = ["height", "width", "out_height", "out_width", "channel_units", "filter_units"]
 _VARYING += ["groups", "stride_h", "stride_w", "padding_h", "padding_w", "dilation_h", "dilation_w"]

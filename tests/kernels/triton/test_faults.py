@@ -1,0 +1,35 @@
+"""Every planted fault is caught, by a case that passes without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from triton.runtime.errors import InterpreterError
+
+from tests.kernels.triton import test_int8_gemm
+from tests.kernels.triton.faults import Fault, planted
+from tests.kernels.triton.harness import INTERPRETED
+
+FAULTS: list[Fault] = [
+    *test_int8_gemm.FAULTS,
+]
+CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
+
+pytestmark = pytest.mark.skipif(not INTERPRETED, reason="a broken kernel is not run on a GPU")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_the_case_passes_on_the_right_kernel(case) -> None:
+    case()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
+def test_the_fault_is_caught(fault: Fault, tmp_path: Path) -> None:
+    with (
+        planted(fault, tmp_path),
+        pytest.raises((AssertionError, InterpreterError)) as caught,
+    ):
+        fault.case()
+    # An address in no tensor is what the bounds checker is for; another error is no finding.
+    assert caught.type is AssertionError or "OutOfBoundsError" in str(caught.value)
