@@ -1,8 +1,8 @@
 """Depthwise convolution: a product of vectors a pixel, without tensor cores.
 
-Idea: BP pixels x BC channels a program, 16 bytes of channels a thread; a tap is one load of the image
-and one of the weight, which lies taps first so that its load is a vector too. Taps overlap in L1. The
-input gradient is the same gather with the window turned round; the int8 form sums integers.
+Idea: BP pixels x BC channels a program, 16 bytes of channels a thread; a tap is one load of the
+image and one of the weight, which lies taps first so that its load is a vector too. Taps overlap in
+L1. The input gradient is the same gather with the window turned round; int8 sums integers.
 
 The weight gradient sums over all pixels. A program has one row of taps, all columns of it in
 registers (KW x BP x BC / threads), over one part of the pixels; parts are added in their order.
@@ -40,7 +40,7 @@ def source_of(at, tap, stride, padding, dilation, size, TURNED: tl.constexpr):
 @triton.jit(do_not_specialize=_VARYING + _NUMBERS)
 def conv2d_depthwise(
     image,  # [N, H, W, C]; with TURNED the gradient [N, OH, OW, C * MULTIPLIER]
-    weight,  # [kh, kw, C * MULTIPLIER]
+    weight,  # [kh, kw, C * MULTIPLIER], taps `weight_pitch` apart
     bias,
     residual,
     output,  # [N, OH, OW, C * MULTIPLIER]; with TURNED [N, H, W, C]
@@ -51,6 +51,7 @@ def conv2d_depthwise(
     out_height,  # of what is written
     out_width,
     channel_units,  # channels of the output / VECTOR
+    weight_pitch,  # from tap to tap
     stride_h,
     stride_w,
     padding_h,
@@ -87,11 +88,9 @@ def conv2d_depthwise(
         wide_m = m.to(tl.int64)
     if TURNED:
         pitch = channels * MULTIPLIER
-        filters = pitch
         reads: tl.constexpr = MULTIPLIER
     else:
         pitch = channels // MULTIPLIER
-        filters = channels
         reads: tl.constexpr = 1
     sums = tl.zeros((BP, BC), SUMS)
     for tap_h in range(KH):
@@ -114,9 +113,9 @@ def conv2d_depthwise(
                     column = n
                 values = tl.load(image + ((at * pitch)[:, None] + source[None, :]), inside, 0)
                 taps = tl.load(
-                    weight + (tap_h * KW + tap_w) * filters + column, n < channels, 0
+                    weight + (tap_h * KW + tap_w) * weight_pitch + column, n < channels, 0
                 ).to(SUMS)
-                if SUMS == tl.int32:
+                if sums.dtype.is_int():
                     values = tl.where(inside, values.to(tl.int32) - zero_image, 0)
                 sums += values.to(SUMS) * taps[None, :]
     finish(

@@ -10,9 +10,8 @@ Weight gradient: rows are filters, columns channels of a tap, and the sum runs o
 conv2d_reduce adds in their order: deterministic. Tiles of one part run side by side, so that the
 pixels they share come from L2.
 
-Predicted on H100, batch 32, float16, 3x3 256-256 14x14 (7.4 GFLOP, 9 us at the peak): input
-gradient as the forward pass, 12 us; weight gradient 2 x 2 x 9 tiles of 128 x 128 in 7 parts, 14 us and
-3 us for their sum. What limits them: L2, and the two divisions a pixel that find it in the image.
+Predicted on H100, batch 32, float16, 3x3 256-256 14x14 (7.4 GFLOP, 9 us at the peak): PREDICTION
+What limits them: L2, and the two divisions a pixel that find it in the image.
 Source: Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning", 2014; the classes are the
 sub-kernels of Dumoulin and Visin, "A guide to convolution arithmetic", 2016. Not yet run on
 hardware.
@@ -151,6 +150,7 @@ def conv2d_weight_grad(
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
+    GROUP: tl.constexpr,
     POINTWISE: tl.constexpr,
     FLAT: tl.constexpr,  # channels of the image, or 0: columns are the flattened (tap, channel)
     PRECISION: tl.constexpr,
@@ -162,8 +162,9 @@ def conv2d_weight_grad(
     split = tl.program_id(1)
     group = tl.program_id(2)
     tiles_m = tl.cdiv(filters, BM)
-    m = tl.program_id(0) % tiles_m * BM + tl.arange(0, BM)
-    tile_n = tl.program_id(0) // tiles_m
+    tiles_n = tl.num_programs(0) // tiles_m
+    tile_m, tile_n = tile_of(tl.program_id(0), tiles_m, tiles_n, GROUP)
+    m = tile_m * BM + tl.arange(0, BM)
     if FLAT:
         n = tile_n * BN + tl.arange(0, BN)
         tap = n // FLAT

@@ -1,10 +1,10 @@
 """What every convolution by tensor cores shares: the order of tiles, and the product.
 
-Idea: an implicit matrix product. A row is a pixel of the result, a column a filter, and the sum runs
-over taps and channels; the unfolded image is never written. Channels come last, so that a block of
-BK channels of one pixel is one run of memory: addresses and the test for the padding are made once a
-pixel and tap, about 8 integer operations for each 16 bytes read, and a pixel outside is a copy of
-zeros (cp.async's own), not a branch.
+Idea: an implicit matrix product. A row is a pixel of the result, a column a filter, and the sum
+runs over taps and channels; the unfolded image is never written. Channels come last, so that a
+block of BK channels of one pixel is one run of memory: addresses and the test for the padding are
+made once a pixel and tap, about 8 integer operations for each 16 bytes read, and a pixel outside is
+a copy of zeros (cp.async's own), not a branch.
 
 Order of the sum: blocks of channels outside, taps inside. The nine reads of a 3x3 kernel then
 follow each other, and the 16 KB or so that they share stay in L1.
@@ -19,7 +19,7 @@ import triton.language as tl
 
 @triton.jit
 def tile_of(program, tiles_m, tiles_n, GROUP: tl.constexpr):
-    """Tile (m, n) of a program: GROUP rows of tiles at a time, so that what they read stays in L2."""
+    """Tile (m, n) of a program: GROUP rows of tiles at a time, whose reads then stay in L2."""
     width = GROUP * tiles_n
     first = program // width * GROUP
     rows = min(tiles_m - first, GROUP)
@@ -49,7 +49,7 @@ def load_image(pointers, mask, fill, FILL: tl.constexpr, UNSIGNED: tl.constexpr)
 def product(
     image,
     weight,
-    pixels,  # [BM] each: where the row's image begins, top and left of its window, whether it is one
+    pixels,  # [BM] each: where the row's image begins, its window's top and left, if it is one
     size,  # of the image: height, width, numbers from pixel to pixel
     columns,  # [BN] each: where the column's weights begin, whether it is a column
     strides,  # in the weight, from channel to channel and from tap to tap each way

@@ -44,6 +44,11 @@ class Served:
 SERVED = (
     Served("pack_int8", "int8_gemm", (torch.int8,)),
     Served("int8_gemm", "int8_gemm", (torch.int8, torch.uint8)),
+    Served("conv2d", "conv2d", FLOATS),
+    Served("conv2d_input_grad", "conv2d_grad", FLOATS),
+    Served("conv2d_weight_grad", "conv2d_grad", FLOATS),
+    Served("pack_conv2d_int8", "conv2d_int8", (torch.int8,)),
+    Served("conv2d_int8", "conv2d_int8", (torch.int8, torch.uint8)),
 )
 
 
