@@ -20,9 +20,9 @@ from cvperf.ops._replay import RemembersCalls
 class PackedConv2d(RemembersCalls):
     """A convolution weight in the forms that the kernels read; made by :func:`pack_conv2d`.
 
-    On a GPU that is the weight itself, channels-last. On the CPU each form is made by the first call
-    that needs it, and kept: the direct sum of a layer takes about as much memory as the weight,
-    Winograd's algorithm 1.8 times (2x2) or 4 times (4x4) that.
+    On a GPU that is the weight itself, channels-last. On the CPU each form is made by the first
+    call that needs it, and kept: the direct sum of a layer takes about as much memory as the
+    weight, Winograd's algorithm 1.8 times (2x2) or 4 times (4x4) that.
 
     Attributes:
         weight: [O, C / groups, kh, kw], channels-last, already scaled.

@@ -121,7 +121,7 @@ def conv2d(
         tl.store(output + (at[:, None] + column[None, :]), sums, mask=inside)
     else:
         finish(
-            *(sums, wide_m * (filters * groups), m < rows, column, n < filters),
+            *(sums, wide_m * (filters * groups), m < rows, tile_n * BN, filters, group),
             *(output, bias, residual, weight_sums, scale_weight),
             (scale_image, scale_residual, inverse_scale),
             (zero_image, zero_residual, zero_output),
@@ -164,7 +164,7 @@ def conv2d_reduce(
         sums += tl.load(pointers, mask=inside, other=0)
         pointers += rows.to(tl.int64) * columns
     finish(
-        *(sums, at, m < rows, n, n < columns),
+        *(sums, at, m < rows, tl.program_id(1) * BN, columns, 0),
         *(output, bias, residual, weight_sums, scale_weight),
         (scale_image, scale_residual, inverse_scale),
         (zero_image, zero_residual, zero_output),

@@ -119,7 +119,7 @@ def conv2d_depthwise(
                     values = tl.where(inside, values.to(tl.int32) - zero_image, 0)
                 sums += values.to(SUMS) * taps[None, :]
     finish(
-        *(sums, wide_m * channels, m < rows, n, n < channels),
+        *(sums, wide_m * channels, m < rows, tl.program_id(1) * BC, channels, 0),
         *(output, bias, residual, None, scale_weight),
         (scale_image, scale_residual, inverse_scale),
         (zero_image, zero_residual, zero_output),

@@ -20,23 +20,20 @@ def requantise(x, inverse_scale, zero, low: tl.constexpr, high: tl.constexpr):
 
 
 @triton.jit
-def finish(
+def finish_columns(
     sums,  # [BM, BN], float32 or int32
     at,  # [BM] where each row begins in output and residual
     row_inside,
     column,  # [BN] filters
     column_inside,
-    output,
-    bias,  # None, or a number a filter
-    residual,  # None, or laid out as the output
-    weight_sums,  # int8 only: None without a zero point; int32, a number a filter
-    scale_weight,  # None, or a number a filter; with SCALAR one for all
-    scales,  # of image, residual and output (inverse)
-    zeros,  # of image, residual and output
+    tensors,
+    scales,
+    zeros,
     ACTIVATION: tl.constexpr,
     SCALAR: tl.constexpr,
 ):
-    """Bias, residual, activation, rounding and the store."""
+    """Bias, residual, activation, rounding and the store, for columns that fit the registers."""
+    output, bias, residual, weight_sums, scale_weight = tensors
     scale_image, scale_residual, inverse_scale = scales
     zero_image, zero_residual, zero_output = zeros
     kind = output.dtype.element_ty
@@ -69,3 +66,41 @@ def finish(
         else:
             sums = requantise(sums, inverse_scale, zero_output, 0, 255)
     tl.store(output + at, sums.to(kind), mask=inside)
+
+
+@triton.jit
+def finish(
+    sums,  # [BM, BN], float32 or int32
+    at,  # [BM] where each row begins in output and residual
+    row_inside,
+    start,  # the first column, counted within its group
+    filters,  # of the group
+    group,
+    output,
+    bias,  # None, or a number a filter
+    residual,  # None, or laid out as the output
+    weight_sums,  # int8 only: None without a zero point; int32, a number a filter
+    scale_weight,  # None, or a number a filter; with SCALAR one for all
+    scales,  # of image, residual and output (inverse)
+    zeros,  # of image, residual and output
+    ACTIVATION: tl.constexpr,
+    SCALAR: tl.constexpr,
+):
+    """The end of a tile; of a large one half after half, or a residual would not fit beside it."""
+    BM: tl.constexpr = sums.shape[0]
+    BN: tl.constexpr = sums.shape[1]
+    end = (output, bias, residual, weight_sums, scale_weight)
+    if BM * BN >= 32768:
+        left, right = tl.split(tl.permute(tl.reshape(sums, (BM, 2, BN // 2)), (0, 2, 1)))
+        n = start + tl.arange(0, BN // 2)
+        c = group * filters + n
+        finish_columns(left, at, row_inside, c, n < filters, end, scales, zeros, ACTIVATION, SCALAR)
+        n += BN // 2
+        c += BN // 2
+        finish_columns(
+            right, at, row_inside, c, n < filters, end, scales, zeros, ACTIVATION, SCALAR
+        )
+    else:
+        n = start + tl.arange(0, BN)
+        c = group * filters + n
+        finish_columns(sums, at, row_inside, c, n < filters, end, scales, zeros, ACTIVATION, SCALAR)

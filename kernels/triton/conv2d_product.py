@@ -6,8 +6,9 @@ block of BK channels of one pixel is one run of memory: addresses and the test f
 made once a pixel and tap, about 8 integer operations for each 16 bytes read, and a pixel outside is
 a copy of zeros (cp.async's own), not a branch.
 
-Order of the sum: blocks of channels outside, taps inside. The nine reads of a 3x3 kernel then
-follow each other, and the 16 KB or so that they share stay in L1.
+Order of the sum: blocks of channels outside, taps inside, so that the nine reads of a 3x3 kernel
+follow each other and all but the first come from L2. (Not from L1: Triton copies 16 bytes at a time
+with cp.async.cg, which goes past it, whatever the load's cache modifier says.)
 
 Source: Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning", 2014 (implicit product);
 the order of tiles is that of Triton's tutorial on matrix products.

@@ -19,8 +19,6 @@ from cvperf.backends.triton.model import LAUNCH_S, Architecture, Tiles, family, 
 FLAT_CHANNELS = 8
 """Images of up to so many channels are read as a flattened sum: a block of one tap is too short."""
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-_REGISTERS = 65536  # of a processor
-_THREADS = 2048
 
 
 @dataclass(frozen=True)
@@ -117,33 +115,29 @@ def _tile(warps: int, stages: int, bm: int, bn: int, bk: int, itemsize: int) -> 
 def _dense(name: str, itemsize: int) -> Space:
     """128 bytes of channels a block: a full line of memory for each pixel and filter."""
     tile = functools.partial(_tile, itemsize=itemsize)
-    small, narrow = tile(4, 4, 64, 64, 128), tile(4, 4, 128, 64, 128)
+    square = tile(8, 3, 128, 128, 128)
+    hopper = {
+        "wide": tile(8, 3, 128, 256, 128),
+        "tall": tile(8, 3, 256, 128, 128),
+        "square": square,
+        "narrow": tile(4, 4, 128, 64, 128),
+        "small": tile(4, 4, 64, 64, 128),
+    }
+    ampere = {
+        "tall": tile(8, 3, 256, 128, 64),
+        "square": square,
+        "narrow": tile(4, 3, 128, 64, 128),
+        "small": tile(4, 3, 64, 64, 128),
+    }
+    more = (tile(8, 4, 128, 256, 128), tile(8, 4, 128, 128, 128), tile(8, 4, 256, 128, 64))
     return Space(
         name,
-        {
-            80: {
-                "square": tile(8, 3, 128, 128, 128),
-                "narrow": tile(4, 3, 128, 64, 128),
-                "small": tile(4, 3, 64, 64, 128),
-            },
-            90: {
-                "wide": tile(8, 3, 128, 256, 128),
-                "square": tile(8, 3, 128, 128, 128),
-                "narrow": narrow,
-                "small": small,
-            },
-            100: {
-                "wide": tile(8, 3, 128, 256, 128),
-                "square": tile(8, 3, 128, 128, 128),
-                "narrow": narrow,
-                "small": small,
-            },
-        },
+        {80: ampere, 90: hopper, 100: {**hopper, "narrow": tile(8, 4, 128, 64, 128)}},
         _shared_bytes(itemsize),
         {
             80: (tile(8, 3, 128, 256, 64), tile(4, 4, 64, 128, 64), tile(4, 4, 128, 128, 64)),
-            90: (tile(8, 4, 128, 256, 128), tile(8, 4, 128, 128, 128), tile(8, 3, 256, 128, 128)),
-            100: (tile(8, 4, 128, 256, 128), tile(8, 4, 128, 128, 128), tile(4, 4, 128, 128, 128)),
+            90: more,
+            100: (*more, tile(4, 4, 128, 128, 128)),
         },
     )
 
@@ -241,13 +235,6 @@ def predicted(
     tiles = -(-product.rows // bm) * -(-product.columns // bn) * product.copies
     results = product.rows * product.columns * product.copies
     work = 2.0 * bm * bn * bk * blocks
-    threads = 32 * config.num_warps
-    registers = bm * bn // threads + 64
-    resident = min(
-        machine.shared_bytes // space.shared_bytes(config),
-        _REGISTERS // (registers * threads),
-        _THREADS // threads,
-    )
     time = seconds(
         machine,
         Tiles(
@@ -256,7 +243,9 @@ def predicted(
             kind="tf32" if product.kind == "float32" else product.kind,
             l2_bytes=blocks * bk * (bm + bn) * product.itemsize + bm * bn * 4,
             memory_bytes=product.memory_bytes + (4 * splits * results if splits > 1 else 0),
-            blocks=max(resident, 1),
+            # The start and end of a tile, and its reads of shared memory, cost as much as 16 more
+            # rows and columns. A second tile on a processor hides latency; it adds no arithmetic.
+            efficiency=bm / (bm + 16) * bn / (bn + 16),
         ),
     )
     if splits == 1:
