@@ -238,7 +238,7 @@ def predicted(
     time = seconds(
         machine,
         Tiles(
-            count=tiles * splits,
+            count=max(tiles * splits, 1),
             operations=3 * work if product.kind == "float32" else work,
             kind="tf32" if product.kind == "float32" else product.kind,
             l2_bytes=blocks * bk * (bm + bn) * product.itemsize + bm * bn * 4,

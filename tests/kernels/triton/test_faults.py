@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from triton.runtime.errors import InterpreterError
 
-from tests.kernels.triton import test_int8_gemm
+from tests.kernels.triton import test_conv2d, test_conv2d_int8, test_int8_gemm
 from tests.kernels.triton.faults import Fault, planted
 from tests.kernels.triton.harness import INTERPRETED
 
 FAULTS: list[Fault] = [
     *test_int8_gemm.FAULTS,
+    *test_conv2d.FAULTS,
+    *test_conv2d_int8.FAULTS,
 ]
 CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
 
