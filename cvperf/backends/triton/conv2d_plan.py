@@ -116,29 +116,34 @@ def _dense(name: str, itemsize: int) -> Space:
     """128 bytes of channels a block: a full line of memory for each pixel and filter."""
     tile = functools.partial(_tile, itemsize=itemsize)
     square = tile(8, 3, 128, 128, 128)
+    ampere = {
+        "tall": tile(8, 3, 256, 128, 64),
+        "square": square,
+        "small": tile(4, 3, 64, 64, 128),
+    }
     hopper = {
         "wide": tile(8, 3, 128, 256, 128),
         "tall": tile(8, 3, 256, 128, 128),
         "square": square,
-        "narrow": tile(4, 4, 128, 64, 128),
         "small": tile(4, 4, 64, 64, 128),
     }
-    ampere = {
-        "tall": tile(8, 3, 256, 128, 64),
-        "square": square,
-        "narrow": tile(4, 3, 128, 64, 128),
-        "small": tile(4, 3, 64, 64, 128),
-    }
-    more = (tile(8, 4, 128, 256, 128), tile(8, 4, 128, 128, 128), tile(8, 4, 256, 128, 64))
+    blackwell = dict(hopper)
+    # What spills: tf32, which both take only with the sum along memory, in the gradients' large
+    # tiles; on Blackwell the int8 epilogue of the tall one.
+    if itemsize == 4:
+        del hopper["wide"], hopper["tall"], blackwell["wide"]
+    if itemsize != 2:
+        del blackwell["tall"]
+    more = (
+        *(tile(8, 4, 128, 256, 128), tile(8, 4, 128, 128, 128), tile(8, 4, 256, 128, 64)),
+        *(tile(8, 4, 128, 64, 128), tile(4, 4, 128, 128, 128)),
+    )
+    older = (tile(8, 3, 128, 256, 64), tile(4, 4, 128, 128, 64), tile(4, 3, 128, 64, 128))
     return Space(
         name,
-        {80: ampere, 90: hopper, 100: {**hopper, "narrow": tile(8, 4, 128, 64, 128)}},
+        {80: ampere, 90: hopper, 100: blackwell},
         _shared_bytes(itemsize),
-        {
-            80: (tile(8, 3, 128, 256, 64), tile(4, 4, 64, 128, 64), tile(4, 4, 128, 128, 64)),
-            90: more,
-            100: (*more, tile(4, 4, 128, 128, 128)),
-        },
+        {80: older, 90: more, 100: more},
     )
 
 
@@ -148,17 +153,17 @@ def _one_for_all(name: str, itemsize: int, kinds: dict[str, Config]) -> Space:
 
 def _exact(name: str) -> Space:
     """float32 as three products: twice the registers for the halves of both operands."""
-    kinds = {"narrow": _tile(8, 3, 128, 64, 128, 4), "small": _tile(4, 3, 64, 64, 128, 4)}
+    kinds = {"narrow": _tile(8, 3, 128, 64, 128, 4), "small": _tile(4, 3, 64, 64, 64, 4)}
     return _one_for_all(name, 4, kinds)
 
 
-def _flat(name: str, bm: int) -> dict[str, Space]:
-    """Numbers are gathered one by one: a small tile, so that their addresses fit the registers."""
+def _flat(name: str) -> dict[str, Space]:
+    """Numbers are gathered one by one: few to a thread, so that many warps can wait for them."""
     return {
         kind: _one_for_all(
             f"{name} {kind}",
             itemsize,
-            {"flat": Config.of(4, 2, BM=bm, BN=64, BK=16 if itemsize == 4 else 32, GROUP=8)},
+            {"flat": Config.of(8, 2, BM=64, BN=64, BK=16 if itemsize == 4 else 32, GROUP=8)},
         )
         for kind, itemsize in (("half", 2), ("tf32", 4), ("float32", 4), ("int8", 1))
     }
@@ -173,9 +178,9 @@ def _spaces(name: str) -> dict[str, Space]:
     }
 
 
-FORWARD, FLAT = _spaces("conv2d"), _flat("conv2d flat", 128)
+FORWARD, FLAT = _spaces("conv2d"), _flat("conv2d flat")
 INPUT_GRAD = _spaces("conv2d_input_grad")
-WEIGHT_GRAD, FLAT_WEIGHT_GRAD = _spaces("conv2d_weight_grad"), _flat("conv2d_weight_grad flat", 64)
+WEIGHT_GRAD, FLAT_WEIGHT_GRAD = _spaces("conv2d_weight_grad"), _flat("conv2d_weight_grad flat")
 
 
 # --- the pick -------------------------------------------------------------------------------------
