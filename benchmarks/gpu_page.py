@@ -9,11 +9,13 @@ from pathlib import Path
 from cvperf.bench import results
 from cvperf.bench.report.paired import geometric_mean
 from cvperf.bench.results import Measurement
+from cvperf.benchmarks import gpu_compiled
 
 ARCHITECTURES = {"8.0": "sm_80 (A100)", "9.0": "sm_90 (H100, H200)", "10.0": "sm_100 (B200)"}
 OPS = ("conv2d", "int8_gemm", "roi_align", "roi_align_backward", "nms")
 BACKENDS = {"cuda": ("kernels/cuda", "cu"), "triton": ("kernels/triton", "py")}
 NOT_RUN = "not yet run on hardware"
+COMPILED = "kernels/triton/compiled.jsonl"
 
 _HEAD = """\
 # GPU kernels: what hardware has shown
@@ -34,6 +36,7 @@ def render(ledger: Path) -> str:
         by_gpu[row.environment["gpu"]].append(row)
     root = ledger.parents[1]
     parts = [_HEAD, "## Our kernels\n", _kernels(by_gpu, root)]
+    parts += ["## What the Triton kernels compile to\n", _compiled(by_gpu, root / COMPILED)]
     if not by_gpu:
         parts.append("## Ceilings and peers\n\nNo GPU has run the suite yet.\n")
     for gpu, its_rows in sorted(by_gpu.items()):
@@ -53,6 +56,35 @@ def _kernels(by_gpu: Mapping[str, Sequence[Measurement]], root: Path) -> str:
             ]
             lines.append((op, backend, *states))
     return _table(("Op", "Backend", *ARCHITECTURES.values()), lines)
+
+
+_COMPILED = """\
+Every shipped configuration, compiled without a GPU by triton {version}; none spills a register. A
+range is over the variants that ship (dtypes, epilogues, kinds of shape). Instructions: the tensor
+cores' (IMMA, HMMA; on sm_90 IGMMA, HGMMA; on sm_100 UTCIMMA, UTCHMMA), and copies that run by
+themselves (LDGSTS; UTMALDG by tensor descriptors). Share: of the roofline of the whole call, as the
+analytical model of `cvperf/backends/triton/model.py` predicts it.
+"""
+
+
+def _compiled(by_gpu: Mapping[str, Sequence[Measurement]], file: Path) -> str:
+    version, facts = gpu_compiled.read(file)
+    head = (
+        *("Op", "Kernel", "Architecture", "Variants", "Registers", "Shared KiB", "Instructions"),
+        *("Predicted share", "Hardware"),
+    )
+    ran = {
+        (row.op, row.environment["gpu_capability"])
+        for rows in by_gpu.values()
+        for row in rows
+        if row.contender == "cvperf triton" and row.status == "ok"
+    }
+    by_name = {name: capability for capability, name in ARCHITECTURES.items()}
+    lines = [
+        (*line, "has run" if (line[0], by_name[line[2]]) in ran else NOT_RUN)
+        for line in gpu_compiled.rows(facts)
+    ]
+    return _COMPILED.format(version=version) + "\n" + _table(head, lines)
 
 
 def _proof(

@@ -91,7 +91,7 @@ def _cpu_features() -> list[str]:
 def _gpu() -> str:
     if not torch.cuda.is_available():
         return "none that torch can use (torch.cuda.is_available() is False)"
-    return f"{torch.cuda.get_device_name()}; cvperf has no kernels for it yet, torch's run"
+    return torch.cuda.get_device_name()
 
 
 def _lines(path: str) -> list[str]:

@@ -3,6 +3,7 @@
 from cvperf.ops._packed import PackedConv2d, pack_conv2d
 from cvperf.ops.conv2d import conv2d
 from cvperf.ops.conv2d_int8 import PackedConv2dInt8, conv2d_int8, pack_conv2d_int8
+from cvperf.ops.int4_linear import int4_linear, pack_int4
 from cvperf.ops.int8_gemm import PackedInt8, int8_gemm, pack_int8
 from cvperf.ops.multiscale_roi_align import multiscale_roi_align
 from cvperf.ops.nms import batched_nms, nms, nms_padded
@@ -17,12 +18,14 @@ __all__ = [
     "batched_nms",
     "conv2d",
     "conv2d_int8",
+    "int4_linear",
     "int8_gemm",
     "multiscale_roi_align",
     "nms",
     "nms_padded",
     "pack_conv2d",
     "pack_conv2d_int8",
+    "pack_int4",
     "pack_int8",
     "roi_align",
     "roi_pool",

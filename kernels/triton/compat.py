@@ -17,6 +17,11 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
+VERSION = tuple(int(part) for part in triton.__version__.split(".")[:2])
+
+NOT_ISSUED = () if VERSION >= (3, 8) else ("UTCIMMA",)
+"""Instructions that this version has no use for: before 3.8 int8 on sm_100 took sm_80's IMMA."""
+
 BIN = Path(triton.__file__).parent / "backends/nvidia/bin"
 """cuobjdump and nvdisasm, as the wheel brings them."""
 

@@ -4,6 +4,6 @@ Arguments have been checked by ``cvperf.ops``; here they are only made contiguou
 needs it. Importing this package registers its functions.
 """
 
-from cvperf.backends.cpu import conv2d, conv2d_int8, int8_gemm, nms, roi_align
+from cvperf.backends.cpu import conv2d, conv2d_int8, int4_linear, int8_gemm, nms, roi_align
 
-__all__ = ["conv2d", "conv2d_int8", "int8_gemm", "nms", "roi_align"]
+__all__ = ["conv2d", "conv2d_int8", "int4_linear", "int8_gemm", "nms", "roi_align"]

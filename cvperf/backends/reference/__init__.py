@@ -6,6 +6,7 @@ Never picked by itself; tests call it, and ``registry.prefer("reference")`` runs
 from cvperf.backends.reference.activation import activate
 from cvperf.backends.reference.conv2d import conv2d, conv2d_input_grad, conv2d_weight_grad
 from cvperf.backends.reference.conv2d_int8 import conv2d_int8, pack_conv2d_int8
+from cvperf.backends.reference.int4_linear import int4_linear, int4_linear_exact
 from cvperf.backends.reference.int8_gemm import int8_gemm, pack_int8
 from cvperf.backends.reference.nms import batched_nms, nms, nms_padded, soft_nms
 from cvperf.backends.reference.roi_align import (
@@ -23,6 +24,8 @@ __all__ = [
     "conv2d_input_grad",
     "conv2d_int8",
     "conv2d_weight_grad",
+    "int4_linear",
+    "int4_linear_exact",
     "int8_gemm",
     "multiscale_roi_align",
     "multiscale_roi_align_backward",

@@ -49,6 +49,7 @@ SERVED = (
     Served("conv2d_weight_grad", "conv2d_grad", FLOATS),
     Served("pack_conv2d_int8", "conv2d_int8", (torch.int8,)),
     Served("conv2d_int8", "conv2d_int8", (torch.int8, torch.uint8)),
+    Served("int4_linear", "int4_linear", HALF),
 )
 
 

@@ -8,7 +8,8 @@ measured is kept in the file of ``cvperf/backends/tuning.py``.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -22,6 +23,8 @@ from cvperf.errors import UnsupportedError
 
 MEASURED = 4
 """Candidates that ``CVPERF_AUTOTUNE=1`` measures."""
+
+_forced: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,14 @@ class Config:
 
     def __getitem__(self, name: str) -> Any:
         return dict(self.tile)[name]
+
+    def only(self, *names: str) -> Config:
+        """The same warps and stages for a kernel that takes fewer of the tile sizes."""
+        return Config(
+            tuple((name, value) for name, value in self.tile if name in names),
+            self.num_warps,
+            self.num_stages,
+        )
 
     @functools.cached_property
     def options(self) -> dict[str, Any]:
@@ -108,6 +119,8 @@ def config_for(
         predict: seconds that a configuration should take, by the analytical model.
         run: runs the call with a configuration; free of side effects.
     """
+    if _forced:
+        return space.default(machine, _forced[-1])
     if not tuning.enabled() or not _can_measure():
         return space.default(machine, kind)
     ranked = sorted(space.candidates(machine), key=predict)
@@ -119,6 +132,16 @@ def config_for(
         seconds=_gpu_seconds,
     )
     return next(one for one in measured if str(one) == choice.name)
+
+
+@contextmanager
+def forcing(kind: str) -> Iterator[None]:
+    """Calls within run with the configuration that ships for this kind of shape."""
+    _forced.append(kind)
+    try:
+        yield
+    finally:
+        _forced.pop()
 
 
 def bucket(*sizes: int) -> str:

@@ -16,7 +16,8 @@ from torch import Tensor
 from cvperf.backends.registry import convolution_format
 from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.conv2d_depthwise import convolve, taps_first
-from cvperf.backends.triton.conv2d_plan import FLAT, FORWARD, Layer, Product, run_best, vector_of
+from cvperf.backends.triton.conv2d_layer import Layer, vector_of
+from cvperf.backends.triton.conv2d_plan import FLAT, FORWARD, forward_product, run_best
 from cvperf.backends.triton.conv2d_shared import (
     NO_EPILOGUE,
     PRECISION,
@@ -127,19 +128,5 @@ def forward(
 
     space = (FLAT if layer.flat else FORWARD)[kind]
     call = f"{layer.kernel} {layer.stride} {image.dtype} {output.dtype}"
-    run_best(machine(image.device), space, _product(layer, kind, image, output), call, run)
-
-
-def _product(layer: Layer, kind: str, image: Tensor, output: Tensor) -> Product:
-    terms = layer.taps * layer.channels
-    weights = terms * layer.filters * layer.groups * image.element_size()
-    return Product(
-        rows=layer.pixels,
-        columns=layer.filters,
-        terms=terms,
-        run=terms if layer.flat else layer.channels,
-        copies=layer.groups,
-        kind=kind,
-        itemsize=image.element_size(),
-        memory_bytes=image.nbytes + weights + output.nbytes,
-    )
+    product = forward_product(layer, kind, image.element_size(), output.element_size())
+    run_best(machine(image.device), space, product, call, run)

@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cvperf.backends.triton.configs import Config
-from cvperf.backends.triton.conv2d_plan import Layer, vector_of
+from cvperf.backends.triton.conv2d_layer import Layer, vector_of
 from cvperf.backends.triton.conv2d_shared import NO_EPILOGUE, Epilogue, reduce
 from cvperf.backends.triton.launch import launch, machine
 from cvperf.kernels.triton import conv2d_depthwise as kernels

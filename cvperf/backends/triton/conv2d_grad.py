@@ -12,14 +12,14 @@ from cvperf.backends.cpu.conv2d import check_convolution_grad, window_of
 from cvperf.backends.registry import convolution_format
 from cvperf.backends.triton import conv2d_depthwise as depthwise
 from cvperf.backends.triton.configs import Config
+from cvperf.backends.triton.conv2d_layer import Layer, vector_of
 from cvperf.backends.triton.conv2d_plan import (
     FLAT_WEIGHT_GRAD,
     INPUT_GRAD,
     WEIGHT_GRAD,
-    Layer,
-    Product,
+    input_grad_product,
     run_best,
-    vector_of,
+    weight_grad_product,
 )
 from cvperf.backends.triton.conv2d_shared import (
     NO_EPILOGUE,
@@ -67,11 +67,6 @@ def _input_grad(layer: Layer, grad: Tensor, weight: Tensor, output: Tensor) -> N
         weight = channels_last(weight)
     vector = vector_of(layer.channels, grad.element_size())
     out_vector = vector_of(layer.filters, grad.element_size())
-    classes = layer.stride[0] * layer.stride[1]
-    rows = layer.images * math.prod(
-        -(-size // step)
-        for size, step in zip((layer.height, layer.width), layer.stride, strict=True)
-    )
     tap_steps = [
         step // math.gcd(step, apart)
         for step, apart in zip(layer.stride, layer.dilation, strict=True)
@@ -83,10 +78,10 @@ def _input_grad(layer: Layer, grad: Tensor, weight: Tensor, output: Tensor) -> N
         if partial:
             shape = (splits, output.numel())
             target = torch.empty(shape, dtype=torch.float32, device=grad.device)
-        tiles = -(-rows // config["BM"]) * -(-layer.channels // config["BN"])
+        tiles = -(-layer.class_pixels // config["BM"]) * -(-layer.channels // config["BN"])
         launch(
             kernels.conv2d_input_grad,
-            (tiles, splits, classes * layer.groups),
+            (tiles, splits, layer.classes * layer.groups),
             *(grad, weight, target, layer.images, layer.height, layer.width),
             *(layer.out_height, layer.out_width, layer.channels // vector),
             *(layer.filters // out_vector, layer.groups, *layer.stride, *layer.padding),
@@ -107,16 +102,7 @@ def _input_grad(layer: Layer, grad: Tensor, weight: Tensor, output: Tensor) -> N
             channels = layer.channels * layer.groups
             reduce(target, output, output.numel() // channels, channels, NO_EPILOGUE)
 
-    product = Product(
-        rows=rows,
-        columns=layer.channels,
-        terms=max(1, layer.taps // classes) * layer.filters,
-        run=layer.filters,
-        copies=layer.groups * classes,
-        kind=kind,
-        itemsize=grad.element_size(),
-        memory_bytes=grad.nbytes + weight.nbytes + output.nbytes,
-    )
+    product = input_grad_product(layer, kind, grad.element_size())
     call = f"{layer.kernel} {layer.stride} {grad.dtype}"
     run_best(machine(grad.device), INPUT_GRAD[kind], product, call, run)
 
@@ -177,16 +163,7 @@ def _weight_grad(layer: Layer, grad: Tensor, image: Tensor, output: Tensor) -> N
         if splits > 1:
             reduce(target, output, filters, terms, NO_EPILOGUE)
 
-    product = Product(
-        rows=layer.filters,
-        columns=terms if layer.flat else layer.channels,
-        terms=layer.pixels,
-        run=layer.pixels,
-        copies=layer.groups * (1 if layer.flat else layer.taps),
-        kind=kind,
-        itemsize=grad.element_size(),
-        memory_bytes=grad.nbytes + image.nbytes + output.nbytes,
-    )
+    product = weight_grad_product(layer, kind, grad.element_size())
     call = f"{layer.kernel} {layer.stride} {grad.dtype}"
     space = (FLAT_WEIGHT_GRAD if layer.flat else WEIGHT_GRAD)[kind]
     run_best(machine(grad.device), space, product, call, run)

@@ -8,92 +8,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cvperf.backends.cpu.conv2d import convolution_shape, window_of
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for
-from cvperf.backends.triton.model import LAUNCH_S, Architecture, Tiles, family, seconds
+from cvperf.backends.triton.conv2d_layer import Layer
+from cvperf.backends.triton.model import LAUNCH_S, Architecture, Tiles, family, roofline, seconds
 
-FLAT_CHANNELS = 8
-"""Images of up to so many channels are read as a flattened sum: a block of one tap is too short."""
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution's sizes; channels and filters are those of one group."""
-
-    images: int
-    channels: int
-    height: int
-    width: int
-    filters: int
-    out_height: int
-    out_width: int
-    groups: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-
-    @classmethod
-    def of(
-        cls,
-        image: Sequence[int],
-        weight: Sequence[int],
-        stride: Sequence[int],
-        padding: Sequence[int],
-        dilation: Sequence[int],
-        groups: int,
-    ) -> Layer:
-        """From the shapes of image and weight."""
-        window = window_of(weight, stride, padding, dilation)
-        shape = convolution_shape(image, weight, window)
-        return cls(
-            *(image[0], weight[1], image[2], image[3], weight[0] // groups, shape[2], shape[3]),
-            *(groups, window[:2], window[2:4], window[4:6], window[6:]),
-        )
-
-    @property
-    def depthwise(self) -> bool:
-        return self.channels == 1 and self.groups > 1
-
-    @property
-    def taps(self) -> int:
-        return self.kernel[0] * self.kernel[1]
-
-    @property
-    def pixels(self) -> int:
-        """Of all outputs."""
-        return self.images * self.out_height * self.out_width
-
-    @property
-    def output(self) -> tuple[int, int, int, int]:
-        return self.images, self.filters * self.groups, self.out_height, self.out_width
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether output and image have the same pixels, one to one."""
-        return (*self.kernel, *self.stride, *self.padding) == (1, 1, 1, 1, 0, 0)
-
-    @property
-    def wide(self) -> bool:
-        """Whether an offset within image or output needs 64 bits."""
-        image = self.images * self.height * self.width * self.channels * self.groups
-        return max(image, math.prod(self.output)) >= 2**31
-
-    @property
-    def flat(self) -> int:
-        """The channels, if the sum is to be flattened; else 0."""
-        few = self.groups == 1 and self.channels <= FLAT_CHANNELS and self.taps > 1
-        return self.channels if few and not self.wide else 0
-
-
-def vector_of(size: int, itemsize: int) -> int:
-    """The largest power of two that divides ``size``, up to 16 bytes of it."""
-    return math.gcd(size, 16 // itemsize)
 
 
 # --- what ships -----------------------------------------------------------------------------------
@@ -134,6 +57,8 @@ def _dense(name: str, itemsize: int) -> Space:
         del hopper["wide"], hopper["tall"], blackwell["wide"]
     if itemsize != 2:
         del blackwell["tall"]
+    if itemsize == 4:
+        blackwell["square"] = tile(4, 3, 128, 128, 128)
     more = (
         *(tile(8, 4, 128, 256, 128), tile(8, 4, 128, 128, 128), tile(8, 4, 256, 128, 64)),
         *(tile(8, 4, 128, 64, 128), tile(4, 4, 128, 128, 128)),
@@ -215,6 +140,49 @@ class Product:
         return -(-self.run // config["BK"]) * (self.terms // max(self.run, 1))
 
 
+def forward_product(layer: Layer, kind: str, itemsize: int, out_itemsize: int) -> Product:
+    """Rows are pixels, columns filters."""
+    terms = layer.taps * layer.channels
+    return Product(
+        rows=layer.pixels,
+        columns=layer.filters,
+        terms=terms,
+        run=terms if layer.flat else layer.channels,
+        copies=layer.groups,
+        kind=kind,
+        itemsize=itemsize,
+        memory_bytes=layer.numbers * itemsize + math.prod(layer.output) * (out_itemsize - itemsize),
+    )
+
+
+def input_grad_product(layer: Layer, kind: str, itemsize: int) -> Product:
+    """Rows are pixels of the image in each class, columns channels."""
+    return Product(
+        rows=layer.class_pixels,
+        columns=layer.channels,
+        terms=max(1, layer.taps // layer.classes) * layer.filters,
+        run=layer.filters,
+        copies=layer.groups * layer.classes,
+        kind=kind,
+        itemsize=itemsize,
+        memory_bytes=layer.numbers * itemsize,
+    )
+
+
+def weight_grad_product(layer: Layer, kind: str, itemsize: int) -> Product:
+    """Rows are filters, columns channels of each tap; the sum runs over the pixels."""
+    return Product(
+        rows=layer.filters,
+        columns=layer.taps * layer.channels if layer.flat else layer.channels,
+        terms=layer.pixels,
+        run=layer.pixels,
+        copies=layer.groups * (1 if layer.flat else layer.taps),
+        kind=kind,
+        itemsize=itemsize,
+        memory_bytes=layer.numbers * itemsize,
+    )
+
+
 def fitted(config: Config, product: Product) -> Config:
     """The configuration for a product that is smaller than its tile."""
     least = 32 if product.kind == "int8" else 16
@@ -263,6 +231,18 @@ def best_splits(machine: Architecture, space: Space, config: Config, product: Pr
     blocks = product.blocks(fitted(config, product))
     possible = [splits for splits in _SPLITS if splits == 1 or 2 * splits <= blocks]
     return min(possible, key=lambda splits: predicted(machine, space, config, product, splits))
+
+
+def predicted_share(machine: Architecture, space: Space, product: Product) -> float:
+    """Share of the roofline that the pick should reach, by the model."""
+    config = space.default(machine, _likeliest(_Case(machine, space, product)))
+    splits = best_splits(machine, space, config, product)
+    kind = "tf32" if product.kind == "float32" else product.kind
+    operations = 2.0 * product.rows * product.columns * product.terms * product.copies
+    if product.kind == "float32":
+        operations *= 3
+    least = roofline(machine, operations, kind, product.memory_bytes)
+    return least / predicted(machine, space, config, product, splits)
 
 
 def run_best(

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cvperf.backends.triton.launch import assuming, diverting
@@ -44,7 +44,7 @@ class Compiled:
     grid: tuple[int, ...]
     constexprs: dict[str, Any]
     shared: int
-    cubin: bytes
+    cubin: bytes = field(repr=False)
 
     @functools.cached_property
     def _usage(self) -> str:

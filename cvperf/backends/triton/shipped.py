@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvperf.backends.triton.model import Architecture
+
 
 @dataclass(frozen=True)
 class Call:
@@ -22,18 +24,23 @@ class Call:
         op: the op.
         name: what is special about it; (op, name) is unique.
         run: makes the call; within ``offline.compiling``.
+        share: share of the roofline that the analytical model predicts on an architecture; None
+            for a call that is not about speed.
     """
 
     op: str
     name: str
     run: Callable[[], Any]
+    share: Callable[[Architecture], float] | None = None
 
 
 def calls() -> Iterator[Call]:
     """Every call of every op."""
+    from cvperf.backends.triton import shipped_conv2d
+
     yield from int8_gemm()
-    yield from conv2d()
-    yield from conv2d_int8()
+    yield from int4_linear()
+    yield from shipped_conv2d.calls()
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -43,95 +50,71 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def int8_gemm() -> Iterator[Call]:
     from cvperf.backends.triton import int8_gemm as backend
+    from cvperf.backends.triton.configs import forcing
     from cvperf.backends.triton.layouts import packed_int8_shape
 
-    def call(name: str, m: int, k: int, n: int, out: torch.dtype) -> Call:
-        a, b = meta(m, k, dtype=torch.int8), meta(*packed_int8_shape(k, n), dtype=torch.int8)
-        scale_a, scale_b = (None, None) if out == torch.int32 else (meta(m), meta(n))
-        arguments = (a, b, n, scale_a, scale_b, None, None, None, out)
-        return Call("int8_gemm", name, lambda: backend.int8_gemm(*arguments))
-
-    yield call("4096 cubed, exact sums", 4096, 4096, 4096, torch.int32)
-    yield call("4096 cubed, scaled", 4096, 4096, 4096, torch.bfloat16)
-
-
-# Layers of ResNet-50 and MobileNetV2: images, channels, height and width, filters, kernel, stride,
-# groups.
-_LAYERS = {
-    "1x1 64-256 56x56 n32": (32, 64, 56, 256, 1, 1, 1),
-    "1x1 1024-256 14x14 n32": (32, 1024, 14, 256, 1, 1, 1),
-    "3x3 128-128 28x28 n32": (32, 128, 28, 128, 3, 1, 1),
-    "3x3 256-256 28x28 s2 n32": (32, 256, 28, 256, 3, 2, 1),
-    "3x3 512-512 7x7 n1": (1, 512, 7, 512, 3, 1, 1),
-    "7x7 3-64 224x224 s2 n32": (32, 3, 224, 64, 7, 2, 1),
-    "dw3x3 96 112x112 s2 n32": (32, 96, 112, 96, 3, 2, 96),
-    "dw5x5 672 14x14 n1": (1, 672, 14, 672, 5, 1, 672),
-}
-
-
-def _tensors(
-    layer: tuple[int, ...], dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor, tuple[Any, ...]]:
-    """Image, weight, what is like the output, and the geometry of a layer."""
-    n, c, size, o, kernel, stride, groups = layer
-    out = (size + kernel // 2 * 2 - kernel) // stride + 1
-    image, residual = (
-        meta(n, channels, side, side, dtype=dtype).to(memory_format=torch.channels_last)
-        for channels, side in ((c, size), (o, out))
-    )
-    weight = meta(o, c // groups, kernel, kernel, dtype=dtype)
-    return image, weight, residual, ((stride,) * 2, (kernel // 2,) * 2, (1, 1), groups)
-
-
-def conv2d() -> Iterator[Call]:
-    from cvperf.backends.triton import conv2d as backend
-    from cvperf.backends.triton import conv2d_grad
-
-    def forward(name: str, layer: tuple[int, ...], dtype: torch.dtype, algorithm: str) -> Call:
-        image, weight, residual, geometry = _tensors(layer, dtype)
-        bias = meta(weight.shape[0], dtype=dtype)
-        call = (image, weight, bias, *geometry, "relu", residual, None, algorithm)
-        return Call("conv2d", f"{name} {dtype} {algorithm}", lambda: backend.conv2d(*call))
-
-    def gradients(name: str, layer: tuple[int, ...], dtype: torch.dtype) -> Iterator[Call]:
-        image, weight, grad, geometry = _tensors(layer, dtype)
-        inputs = (grad, weight, tuple(image.shape), *geometry)
-        weights = (grad, image, tuple(weight.shape), *geometry)
-        about = f"{name} {dtype}"
-        yield Call("conv2d_input_grad", about, lambda: conv2d_grad.conv2d_input_grad(*inputs))
-        yield Call("conv2d_weight_grad", about, lambda: conv2d_grad.conv2d_weight_grad(*weights))
-
-    for name, layer in _LAYERS.items():
-        yield forward(name, layer, torch.float16, "automatic")
-    for name in list(_LAYERS)[1:7]:
-        yield from gradients(name, _LAYERS[name], torch.float16)
-    one, small = "3x3 128-128 28x28 n32", "3x3 512-512 7x7 n1"
-    yield forward(one, _LAYERS[one], torch.bfloat16, "automatic")
-    yield forward(one, _LAYERS[one], torch.float32, "automatic")  # TensorFloat32, as torch has it
-    yield from gradients(one, _LAYERS[one], torch.float32)
-    for name in (one, small):
-        yield forward(name, _LAYERS[name], torch.float32, "precise")
-
-
-def conv2d_int8() -> Iterator[Call]:
-    from cvperf.backends.triton import conv2d_int8 as backend
-    from cvperf.backends.triton.layouts import packed_conv2d_int8_shape
-
-    def call(name: str, dtype: torch.dtype, zero: int) -> Call:
-        image, weight, residual, (stride, padding, dilation, groups) = _tensors(
-            _LAYERS[name], dtype
-        )
-        packed = meta(*packed_conv2d_int8_shape(weight.shape, groups), dtype=torch.int8)
-        filters = weight.shape[0]
+    def call(
+        kind: str,
+        name: str,
+        size: tuple[int, int, int],
+        out: torch.dtype,
+        dtype: torch.dtype = torch.int8,
+        zero: bool = False,
+        activation: str | None = None,
+    ) -> Call:
+        m, k, n = size
+        a, b = meta(m, k, dtype=dtype), meta(*packed_int8_shape(k, n), dtype=torch.int8)
+        scaled = out != torch.int32
         arguments = (
-            *(image, packed, weight.shape, groups, 0.02, meta(filters), zero, meta(filters)),
-            *(stride, padding, dilation, "relu", residual, 0.05, 7, 0.07, 4, dtype),
+            *(a, b, n, meta(m) if scaled else None, meta(n) if scaled else None),
+            *(meta(m, dtype=torch.int32) if zero else None, meta(n) if scaled else None),
+            *(activation, out),
         )
-        about = f"{name} {dtype} zero point {zero}"
-        return Call("conv2d_int8", about, lambda: backend.conv2d_int8(*arguments))
 
-    for name in ("1x1 64-256 56x56 n32", "3x3 128-128 28x28 n32", "7x7 3-64 224x224 s2 n32"):
-        yield call(name, torch.uint8, 0)
-    yield call("3x3 512-512 7x7 n1", torch.int8, 0)
-    yield call("3x3 128-128 28x28 n32", torch.uint8, 7)  # padding has to be filled
-    yield call("dw3x3 96 112x112 s2 n32", torch.uint8, 7)
+        def run() -> None:
+            with forcing(kind):
+                backend.int8_gemm(*arguments)
+
+        def share(gpu: Architecture) -> float:
+            return backend.predicted_share(gpu, kind, m, n, k, out.itemsize)
+
+        return Call("int8_gemm", f"{kind}, {name}", run, share)
+
+    large = (4096, 4096, 4096)
+    yield call("large", "exact sums", large, torch.int32)
+    yield call("large", "to bfloat16", large, torch.bfloat16, activation="silu")
+    yield call("large", "to float32", large, torch.float32)
+    yield call("large", "requantised", large, torch.int8, activation="relu")
+    yield call("large", "unsigned", large, torch.bfloat16, torch.uint8, zero=True)
+    yield call("large", "K with a tail", (4096, 4080, 4096), torch.bfloat16)
+    yield call("medium", "to float32", (1024, 1024, 1024), torch.float32)
+    yield call("skinny", "to bfloat16", (128, 4096, 4096), torch.bfloat16)
+    yield call("skinny", "sum in parts", (64, 8192, 1024), torch.bfloat16)
+    yield call("few", "to bfloat16", (16, 4096, 4096), torch.bfloat16)
+    yield call("few", "unsigned", (1, 4096, 4096), torch.float32, torch.uint8, zero=True)
+    yield call("few", "sum in parts", (16, 16384, 512), torch.bfloat16)
+
+
+def int4_linear() -> Iterator[Call]:
+    from cvperf.backends.triton import int4_linear as backend
+    from cvperf.backends.triton.configs import forcing
+
+    def call(kind: str, name: str, m: int, group: int, zero: bool, dtype: torch.dtype) -> Call:
+        n, k = 4096, 4096
+        x, weight = meta(m, k, dtype=dtype), meta(n, k // 2, dtype=torch.uint8)
+        scale, bias = meta(n, k // group, dtype=dtype), meta(n, dtype=dtype)
+        shift = meta(n, k // group, dtype=torch.int8) if zero else None
+
+        def run() -> None:
+            with forcing(kind):
+                backend.int4_linear(x, weight, scale, shift, bias, None)
+
+        def share(gpu: Architecture) -> float:
+            return backend.predicted_share(gpu, kind, m, n, k)
+
+        return Call("int4_linear", f"{kind}, {name}", run, share)
+
+    yield call("few", "groups of 128", 16, 128, False, torch.float16)
+    yield call("few", "groups of 32 with zeros", 1, 32, True, torch.bfloat16)
+    yield call("many", "groups of 128", 4096, 128, False, torch.float16)
+    yield call("many", "groups of 32 with zeros", 4096, 32, True, torch.bfloat16)

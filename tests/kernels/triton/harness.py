@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cvperf.backends import registry
@@ -20,13 +21,16 @@ DEVICE = "cuda" if ON_GPU else "cpu"
 
 @contextmanager
 def as_on(capability: int, processors: int = 2) -> Iterator[None]:
-    """Calls within run on Triton, as on an sm_``capability`` GPU of a few processors.
+    """Calls within run on Triton, with the choices of an sm_``capability`` GPU of few processors.
 
-    On a GPU they run on that GPU, whatever it is.
+    A GPU that is older than that makes its own choices.
     """
     from cvperf.backends.triton.launch import assuming
-    from cvperf.backends.triton.model import ARCHITECTURES
+    from cvperf.backends.triton.model import ARCHITECTURES, family
 
+    if ON_GPU:
+        major, minor = torch.cuda.get_device_capability()
+        capability = min(capability, family(10 * major + minor))
     with (
         assuming(replace(ARCHITECTURES[capability], processors=processors)),
         registry.prefer("triton"),

@@ -1,8 +1,8 @@
 """Triton's interpreter made right, and made strict about addresses.
 
 Written for triton 3.6 to 3.8, whose interpreter computes bfloat16 on its raw bits, forgets that a
-comparison of scalars is a boolean, and reads wherever a pointer points. ``install`` repairs the
-first two, and checks that every lane of every load, store and atomic that its mask lets through
+comparison of scalars is a boolean, and reads wherever a pointer points. ``install`` repairs what is
+wrong, and checks that every lane of every load, store and atomic that its mask lets through
 lies in a tensor that was handed to the launch.
 """
 
@@ -31,8 +31,10 @@ def install() -> None:
     if getattr(Builder, "repaired", False):
         return
     Builder.repaired = True
+    np.seterr(over="ignore")  # exp may overflow to infinity, as it does on a GPU
     _repair_arithmetic()
     _repair_casts()
+    _repair_loop_bounds()
     _check_addresses()
 
 
@@ -124,6 +126,17 @@ def _repair_casts() -> None:
     )
 
 
+def _repair_loop_bounds() -> None:
+    """3.6 makes a number of an array of one element, which later numpys refuse."""
+    patch = interpreter._patch_lang_tensor
+
+    def patched(tensor: Any, *scope: Any) -> None:
+        patch(tensor, *scope)  # what it sets, it takes back at the end of the launch
+        tensor.__index__ = lambda self: int(self.handle.data.item())
+
+    interpreter._patch_lang_tensor = patched
+
+
 # --- addresses ------------------------------------------------------------------------------------
 
 _starts = np.zeros(0, np.uint64)
@@ -169,9 +182,9 @@ def _memory(values: Any) -> list[tuple[int, int]]:
 def _wrap(name: str, what: str, *, pointer: int, mask: int | None) -> None:
     original = getattr(Builder, name)
 
-    def checked(self: Any, *args: Any) -> Any:
+    def checked(self: Any, *args: Any, **more: Any) -> Any:
         _check(args[pointer], None if mask is None else args[mask], what)
-        return original(self, *args)
+        return original(self, *args, **more)
 
     setattr(Builder, name, checked)
 

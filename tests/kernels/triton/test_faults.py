@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from triton.runtime.errors import InterpreterError
 
-from tests.kernels.triton import test_conv2d, test_conv2d_int8, test_int8_gemm
+from tests.kernels.triton import test_conv2d, test_conv2d_int8, test_int4_linear, test_int8_gemm
 from tests.kernels.triton.faults import Fault, planted
 from tests.kernels.triton.harness import INTERPRETED
 
 FAULTS: list[Fault] = [
+    *test_int4_linear.FAULTS,
     *test_int8_gemm.FAULTS,
     *test_conv2d.FAULTS,
     *test_conv2d_int8.FAULTS,

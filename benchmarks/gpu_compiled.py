@@ -1,0 +1,101 @@
+"""What the Triton kernels that ship compile to, kept in a file so that a page can show it.
+
+``python -m cvperf.benchmarks.gpu --compile`` compiles everything, writes the file and then
+docs/gpu.md; no GPU is needed. ``tests/kernels/triton/test_offline.py`` holds the file to the code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from cvperf.backends.triton.model import ARCHITECTURES
+from cvperf.backends.triton.offline import Compiled, compiling
+from cvperf.backends.triton.shipped import Call, calls
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One compiled kernel of one shipped call.
+
+    Attributes:
+        op, call: which of ``shipped.calls()``.
+        kernel: the kernel's name.
+        capability: 90 for sm_90.
+        registers: of a thread.
+        shared: bytes of shared memory of a block.
+        opcodes: notable instructions in it.
+        share: predicted share of the roofline of the whole call; None if it has no prediction.
+    """
+
+    op: str
+    call: str
+    kernel: str
+    capability: int
+    registers: int
+    shared: int
+    opcodes: tuple[str, ...]
+    share: float | None
+
+
+def facts(call: Call, capability: int, kernels: Iterable[Compiled]) -> list[Fact]:
+    """What is kept of the kernels that a call compiled for an architecture."""
+    share = call.share and round(call.share(ARCHITECTURES[capability]), 3)
+    return [
+        Fact(
+            *(call.op, call.name, one.kernel, capability, one.registers, one.shared, one.notable),
+            share,
+        )
+        for one in kernels
+    ]
+
+
+def write(file: Path) -> None:
+    """Compile everything that ships for every architecture."""
+    lines = [json.dumps({"triton": version("triton")})]
+    for call in calls():
+        for capability in ARCHITECTURES:
+            with compiling(capability) as kernels:
+                call.run()
+            lines += [json.dumps(asdict(fact)) for fact in facts(call, capability, kernels)]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read(file: Path) -> tuple[str, list[Fact]]:
+    """Triton's version, and the facts; none if nothing has been compiled."""
+    if not file.exists():
+        return "unknown", []
+    head, *lines = (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
+    return head["triton"], [Fact(**{**line, "opcodes": tuple(line["opcodes"])}) for line in lines]
+
+
+def rows(known: Iterable[Fact]) -> list[tuple[str, ...]]:
+    """Op, kernel, architecture, variants, registers, shared memory, instructions, share."""
+    groups: dict[tuple[str, str, int], list[Fact]] = {}
+    for fact in known:
+        groups.setdefault((fact.op, fact.kernel, fact.capability), []).append(fact)
+    order = list(dict.fromkeys((op, kernel) for op, kernel, _ in groups))
+
+    def place(op: str, kernel: str, capability: int) -> tuple[int, int]:
+        return order.index((op, kernel)), capability
+
+    return [
+        (
+            *(op, f"`{kernel}`", ARCHITECTURES[capability].name, str(len(its))),
+            _range([one.registers for one in its], "{:.0f}"),
+            _range([one.shared / 1024 for one in its], "{:.0f}"),
+            " ".join(dict.fromkeys(opcode for one in its for opcode in one.opcodes)) or "none",
+            _range([100 * one.share for one in its if one.share is not None], "{:.0f}", " %"),
+        )
+        for (op, kernel, capability), its in sorted(groups.items(), key=lambda one: place(*one[0]))
+    ]
+
+
+def _range(values: Sequence[float], form: str, unit: str = "") -> str:
+    if not values:
+        return ""
+    ends = dict.fromkeys(form.format(value) for value in (min(values), max(values)))
+    return " to ".join(ends) + unit
