@@ -58,7 +58,7 @@ def _dense(name: str, itemsize: int) -> Space:
     if itemsize != 2:
         del blackwell["tall"]
     if itemsize == 4:
-        blackwell["square"] = tile(4, 3, 128, 128, 128)
+        blackwell["square"] = tile(8, 4, 128, 64, 128)
     more = (
         *(tile(8, 4, 128, 256, 128), tile(8, 4, 128, 128, 128), tile(8, 4, 256, 128, 64)),
         *(tile(8, 4, 128, 64, 128), tile(4, 4, 128, 128, 128)),
@@ -88,9 +88,12 @@ def _flat(name: str) -> dict[str, Space]:
         kind: _one_for_all(
             f"{name} {kind}",
             itemsize,
-            {"flat": Config.of(8, 2, BM=64, BN=64, BK=16 if itemsize == 4 else 32, GROUP=8)},
+            {"flat": Config.of(8, stages, BM=64, BN=64, BK=block, GROUP=8)},
         )
-        for kind, itemsize in (("half", 2), ("tf32", 4), ("float32", 4), ("int8", 1))
+        for kind, itemsize, stages, block in (
+            *(("half", 2, 2, 32), ("int8", 1, 2, 32)),
+            *(("tf32", 4, 3, 16), ("float32", 4, 3, 16)),
+        )
     }
 
 
