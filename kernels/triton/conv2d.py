@@ -9,10 +9,10 @@ Blocking: BM pixels x BN filters x BK channels of a tap, 3 or 4 stages in flight
 fewer tiles than the GPU has processors (batch 1, 7x7 maps), the sum is cut into parts: each stores
 its sums, and conv2d_reduce adds them in their order, so that every run gives the same bits.
 
-Predicted on H100 (3.0 TB/s, 798 TFLOP/s), batch 32, float16: 3x3 256-256 14x14 is 7.4 GFLOP, 9 us
-at the peak and 12 us by the model (49 x 2 tiles of 128 x 128 on 132 processors: 74 % of a wave);
-1x1 64-256 56x56 moves 64 MB, 21 us, bound by memory. What limits it: reads of L2 (128 x 128 tiles
-do 64 operations a byte) and half-filled waves. Not yet run on hardware.
+Predicted on H100 (3.0 TB/s, 798 TFLOP/s, L2 5.5 TB/s), float16, batch 32: 3x3 256-256 14x14 26 us,
+35 % of the roofline, limited by L2 (a 128 x 128 tile does 64 operations a byte); 1x1 64-256 56x56
+24 us, 88 %, limited by memory; the convolutions of ResNet-50 51 % together. What would move it:
+tiles of two processors that share reads, or the image through L1. Not yet run on hardware.
 """
 
 import triton
