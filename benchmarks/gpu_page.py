@@ -12,7 +12,7 @@ from cvperf.bench.results import Measurement
 from cvperf.benchmarks import gpu_compiled
 
 ARCHITECTURES = {"8.0": "sm_80 (A100)", "9.0": "sm_90 (H100, H200)", "10.0": "sm_100 (B200)"}
-OPS = ("conv2d", "int8_gemm", "roi_align", "roi_align_backward", "nms")
+OPS = ("conv2d", "int8_gemm", "int4_linear", "roi_align", "roi_align_backward", "nms")
 BACKENDS = {"cuda": ("kernels/cuda", "cu"), "triton": ("kernels/triton", "py")}
 NOT_RUN = "not yet run on hardware"
 COMPILED = "kernels/triton/compiled.jsonl"

@@ -22,6 +22,7 @@ from cvperf.bench.problems.conv2d import (
     WeightGradShape,
 )
 from cvperf.bench.problems.conv2d_int8 import Conv2dInt8Shape
+from cvperf.bench.problems.int4_linear import Int4LinearShape
 from cvperf.bench.problems.int8_gemm import Int8GemmShape
 from cvperf.bench.problems.nms import (
     ARRANGEMENTS,
@@ -43,6 +44,7 @@ FILES: Mapping[str, tuple[type[Shape], ...]] = {
     "nms.yaml": (NmsShape, BatchedNmsShape, NmsPaddedShape, SoftNmsShape),
     "int8_gemm.yaml": (Int8GemmShape,),
     "conv2d_int8.yaml": (Conv2dInt8Shape,),
+    "int4_linear.yaml": (Int4LinearShape,),
 }
 """The ops of each file; a line without ``op`` is of the first."""
 
@@ -213,6 +215,9 @@ def full_name(shape: Shape) -> str:
     elif isinstance(shape, Int8GemmShape):
         fused = "fused" if shape.fused else ""
         words = [shape.name or f"{shape.m}x{shape.n}x{shape.k}", fused]
+    elif isinstance(shape, Int4LinearShape):
+        group = "" if shape.group == usual["group"] else f"g{shape.group}"
+        words = [shape.name or f"{shape.m}x{shape.n}x{shape.k}", group]
     else:
         words = [shape.name]
     words += [

@@ -8,6 +8,7 @@ measured is kept in the file of ``cvperf/backends/tuning.py``.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from cvperf.errors import UnsupportedError
 MEASURED = 4
 """Candidates that ``CVPERF_AUTOTUNE=1`` measures."""
 
-_forced: list[str] = []
+_forced: list[str | Config] = []
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ def config_for(
         run: runs the call with a configuration; free of side effects.
     """
     if _forced:
-        return space.default(machine, _forced[-1])
+        one = _forced[-1]
+        return one if isinstance(one, Config) else space.default(machine, one)
     if not tuning.enabled() or not _can_measure():
         return space.default(machine, kind)
     ranked = sorted(space.candidates(machine), key=predict)
@@ -135,9 +137,9 @@ def config_for(
 
 
 @contextmanager
-def forcing(kind: str) -> Iterator[None]:
-    """Calls within run with the configuration that ships for this kind of shape."""
-    _forced.append(kind)
+def forcing(one: str | Config) -> Iterator[None]:
+    """Calls within run with this configuration, or what ships for this kind of shape."""
+    _forced.append(one)
     try:
         yield
     finally:
@@ -166,7 +168,12 @@ def _machine(device: int) -> str:
 
 def _gpu_seconds(run: Callable[[], Any], times: int) -> float:
     """Seconds of one of several runs, on the GPU's own clock."""
-    run()  # compiles, and leaves the GPU busy while the next are enqueued
+    from triton.runtime.errors import OutOfResources
+
+    try:
+        run()  # compiles, and leaves the GPU busy while the next are enqueued
+    except OutOfResources:  # more shared memory or registers than the space's estimate
+        return math.inf
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(times):

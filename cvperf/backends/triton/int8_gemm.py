@@ -60,7 +60,6 @@ SPACE = Space(
     shared_bytes=shared_bytes,
     more={
         80: (
-            _config(128, 256, 64, 8, 3, parts=4),
             _config(128, 128, 128, 8, 3, parts=2),
             _config(16, 128, 256, 4, 3),
             _config(32, 64, 256, 4, 3),

@@ -17,6 +17,7 @@ from cvperf.bench.peers.base import Peer
 from cvperf.bench.peers.torch import inference
 from cvperf.bench.problems.conv2d import Convolution, InputGrad, WeightGrad
 from cvperf.bench.problems.conv2d_int8 import Conv2dInt8
+from cvperf.bench.problems.int4_linear import Int4Linear
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
 from cvperf.bench.problems.nms import BatchedNms, Nms, NmsPadded, SoftNms
@@ -132,6 +133,13 @@ def int8_gemm(problem: Int8Gemm) -> Contender:
     )
 
 
+def int4_linear(problem: Int4Linear) -> Contender:
+    p = problem
+    return Contender(
+        lambda: ops.int4_linear(p.x, p.weight, p.scale, bias=p.bias), context=inference
+    )
+
+
 def conv2d_int8(problem: Conv2dInt8) -> Contender:
     p = problem
     packed = ops.pack_conv2d_int8(p.weight, p.shape.groups)
@@ -171,7 +179,7 @@ def _makers() -> dict[str, Any]:
         *(conv2d, conv2d_input_grad, conv2d_weight_grad),
         *(roi_align, roi_align_backward, multiscale_roi_align),
         *(nms, batched_nms, nms_padded, soft_nms),
-        *(int8_gemm, conv2d_int8),
+        *(int8_gemm, conv2d_int8, int4_linear),
         *(model, training, pipeline),
     )
     return {maker.__name__: maker for maker in makers}

@@ -15,6 +15,7 @@ from cvperf.bench.contender import Contender, Unsupported
 from cvperf.bench.peers.base import Peer
 from cvperf.bench.problems.conv2d import Convolution, InputGrad, WeightGrad
 from cvperf.bench.problems.conv2d_int8 import Conv2dInt8
+from cvperf.bench.problems.int4_linear import Int4Linear
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
 from cvperf.bench.problems.pipeline import Pipeline
@@ -93,6 +94,17 @@ def int_mm(problem: Int8Gemm) -> Contender:
     )
 
 
+def int4_linear(problem: Int4Linear) -> Contender:
+    """The layer as it was before its weight was quantised: four times the bytes."""
+    p = problem
+    weight = p.expanded(p.shape.torch_dtype)
+    return Contender(
+        lambda: torch.nn.functional.linear(p.x, weight, p.bias),
+        context=inference,
+        note=f"a {p.shape.dtype} weight, expanded before the clock",
+    )
+
+
 def conv2d_int8(problem: Conv2dInt8) -> Contender:
     """``torch.ops.quantized.conv2d``: FBGEMM or oneDNN, as torch's "x86" engine picks."""
     p, quantized = problem, torch.ops.quantized
@@ -141,6 +153,7 @@ PEER = Peer(
         "conv2d_weight_grad": partial(gradient, which=1),
         "int8_gemm": int8_gemm,
         "conv2d_int8": conv2d_int8,
+        "int4_linear": int4_linear,
         "model": model,
         "training": training,
         "pipeline": pipeline,

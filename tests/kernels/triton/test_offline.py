@@ -5,13 +5,20 @@ docs/gpu.md shows what is compiled here; it is made from a file that these tests
 
 from __future__ import annotations
 
+import importlib
+import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 import triton
 import yaml
 
 from cvperf.backends.triton import offline, shipped
+from cvperf.backends.triton.configs import forcing
+from cvperf.backends.triton.layouts import packed_int8_shape
+from cvperf.backends.triton.model import ARCHITECTURES
 from cvperf.benchmarks import gpu, gpu_compiled, gpu_page
 from cvperf.kernels.triton import compat
 
@@ -48,6 +55,39 @@ def test_it_compiles_within_its_budget(call: shipped.Call, capability: int) -> N
         assert gpu_compiled.facts(call, capability, compiled) == [
             fact for fact in shown if fact.capability == capability
         ], "docs/gpu.md shows something else: python -m cvperf.benchmarks.gpu --compile"
+
+
+@pytest.mark.skipif("CVPERF_TEST_ALL" not in os.environ, reason="CVPERF_TEST_ALL=1: a minute more")
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("op", ["int8_gemm", "int4_linear"])
+def test_every_candidate_of_autotuning_fits_without_spills(op: str, capability: int) -> None:
+    backend = importlib.import_module(f"cvperf.backends.triton.{op}")
+    machine = ARCHITECTURES[capability]
+    for config in backend.SPACE.candidates(machine):
+        with offline.compiling(capability) as compiled, forcing(config):
+            layers_of(op)()
+        for one in compiled:
+            assert one.stack == 0, f"{one.kernel} on sm_{capability} spills with {config}"
+            assert one.shared <= machine.shared_bytes, f"{one.shared} bytes with {config}"
+            assert one.shared <= backend.SPACE.shared_bytes(config), f"{one.shared} with {config}"
+
+
+def layers_of(op: str) -> Callable[[], object]:
+    """A call of every epilogue's kind, large enough for any configuration."""
+    n, k = 4096, 4096
+    meta = shipped.meta
+    if op == "int8_gemm":
+        from cvperf.backends.triton.int8_gemm import int8_gemm
+
+        a, b = meta(2048, k, dtype=torch.int8), meta(*packed_int8_shape(k, n), dtype=torch.int8)
+        rest = (meta(2048), meta(n), None, meta(n), "silu", torch.float32)
+        return lambda: int8_gemm(a, b, n, *rest)
+    from cvperf.backends.triton.int4_linear import int4_linear
+
+    half = {"dtype": torch.bfloat16}
+    x, weight = meta(2048, k, **half), meta(n, k // 2, dtype=torch.uint8)
+    zero = meta(n, k // 32, dtype=torch.int8)
+    return lambda: int4_linear(x, weight, meta(n, k // 32, **half), zero, meta(n, **half), "silu")
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
