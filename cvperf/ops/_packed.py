@@ -20,8 +20,9 @@ from cvperf.ops._replay import RemembersCalls
 class PackedConv2d(RemembersCalls):
     """A convolution weight in the forms that the kernels read; made by :func:`pack_conv2d`.
 
-    Each form is made by the first call that needs it, and kept: the direct sum of a layer takes
-    about as much memory as the weight, Winograd's algorithm 1.8 times (2x2) or 4 times (4x4) that.
+    On a GPU that is the weight itself, channels-last. On the CPU each form is made by the first
+    call that needs it, and kept: the direct sum of a layer takes about as much memory as the
+    weight, Winograd's algorithm 1.8 times (2x2) or 4 times (4x4) that.
 
     Attributes:
         weight: [O, C / groups, kh, kw], channels-last, already scaled.
@@ -44,11 +45,12 @@ def pack_conv2d(weight: Tensor, groups: int = 1, *, scale: Tensor | None = None)
     """Pack a convolution's weight once, for many calls of :func:`conv2d`.
 
     Without it each call packs the weight anew, which on a map of 7x7 pixels takes as long as the
-    convolution itself. A packed layer always computes channels-last; it has no gradient.
+    convolution itself; on a GPU it saves turning an NCHW weight. A packed layer always computes
+    channels-last; it has no gradient.
 
     Args:
-        weight: [O, C / groups, kh, kw] on the CPU; float16, bfloat16, float32 or float64. Later
-            changes to it are not seen.
+        weight: [O, C / groups, kh, kw] on the CPU or a GPU; float16, bfloat16, float32 or float64.
+            Later changes to it are not seen.
         groups: as :func:`conv2d` will be called.
         scale: [O] or None: multiplies each filter, as a batch norm behind the layer does
             (``gamma / sqrt(variance + eps)``; its shift belongs into the bias).
@@ -63,11 +65,8 @@ def pack_conv2d(weight: Tensor, groups: int = 1, *, scale: Tensor | None = None)
     Complexity: a copy of the weight now; one pass over it at the first call of each algorithm.
     """
     check_tensor("weight", weight, "weight[O, C/groups, kh, kw]", ndim=4, dtypes=FLOATING)
-    if weight.device.type != "cpu":
-        raise ArgumentError(
-            f"weight must be on the CPU, got {describe(weight)}: packing is for the CPU kernels. "
-            "Pass the weight itself to conv2d"
-        )
+    if weight.device.type not in ("cpu", "cuda"):
+        raise ArgumentError(f"weight must be on the CPU or a GPU, got {describe(weight)}")
     check_groups(weight, groups)
     own = weight.detach()
     if scale is not None:

@@ -109,7 +109,7 @@ def conv2d(
             residual = residual.unsqueeze(0)
         check_residual(residual, image, output_shape(image, weight, steps, pads, dilations))
     algorithm, packed = "precise" if precise else "automatic", None
-    if layer is not None and not torch.compiler.is_compiling():
+    if layer is not None and image.is_cpu and not torch.compiler.is_compiling():
         algorithm = algorithm_for(image.shape, weight, steps, pads, dilations, groups, algorithm)
         packed = layer.form(dilations, algorithm)
     call = (

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from cvperf.backends.cpu.conv2d_int8 import plan
+from cvperf.backends.triton.layouts import packed_conv2d_int8_shape
 from cvperf.errors import ArgumentError, check_tensor, describe
 from cvperf.ops._activation import check_activation
 from cvperf.ops._convolution import as_pair, check_fit, check_groups, output_shape
@@ -28,18 +29,19 @@ from cvperf.ops._int8_epilogue import (
 )
 from cvperf.ops._library import define
 from cvperf.ops._replay import RemembersCalls, remember
-from cvperf.ops.int8_gemm import MAX_K_UNSIGNED, packed_bytes
+from cvperf.ops.int8_gemm import MAX_K_UNSIGNED, laid_out_for_gpu, packed_bytes
 
 
 @dataclass(frozen=True, eq=False)
 class PackedConv2dInt8(RemembersCalls):
     """A weight as :func:`conv2d_int8` reads it; made by :func:`pack_conv2d_int8`.
 
-    The layout is the same on every processor. It works with ``torch.save``, ``torch.compile`` and
-    ``torch.export`` (it is a pytree whose only leaf is ``data``).
+    On the CPU the layout is the same on every processor; a GPU has another one, so pack the weight
+    on the device that uses it. It works with ``torch.save``, ``torch.compile`` and ``torch.export``
+    (it is a pytree whose only leaf is ``data``).
 
     Attributes:
-        data: uint8 [B], about as many bytes as the weight has.
+        data: uint8 [B] on the CPU, int8 [R, C] on a GPU; about as many bytes as the weight has.
         shape: (O, C / groups, kh, kw) of the weight.
         groups: the groups that it was packed for.
     """
@@ -222,12 +224,14 @@ def _packed(
             f"weight was packed for {weight.groups} groups, but groups is {describe(groups)}. "
             "Leave groups out, or pack the weight for them"
         )
-    check_tensor("weight.data", weight.data, "bytes", ndim=1, dtypes=(torch.uint8,))
-    expected = _bytes(weight.shape, weight.groups)
-    if weight.data.shape[0] != expected:
+    dtype, expected = _layout(weight.shape, weight.groups, input)
+    check_tensor("weight.data", weight.data, "as pack_conv2d_int8 makes it")
+    if weight.data.dtype != dtype or tuple(weight.data.shape) != expected:
+        name = str(dtype).removeprefix("torch.")
         raise ArgumentError(
-            f"weight.data must have {expected} bytes for shape {weight.shape} in {weight.groups} "
-            f"groups, got {describe(weight.data)}. Make it with pack_conv2d_int8"
+            f"weight.data must be {name}{list(expected)} for shape {weight.shape} in "
+            f"{weight.groups} groups and input on {input.device}, got {describe(weight.data)}. "
+            "Make it with pack_conv2d_int8 on the device of input"
         )
     if weight.data.device != input.device:
         raise ArgumentError(
@@ -253,8 +257,16 @@ def _bytes(shape: Sequence[int], groups: int) -> int:
     return groups * packed_bytes(channels * height * width, filters // groups)
 
 
+def _layout(shape: Sequence[int], groups: int, like: Tensor) -> tuple[torch.dtype, tuple[int, ...]]:
+    """dtype and shape of a packed weight on the device of a tensor."""
+    if laid_out_for_gpu(like):
+        return torch.int8, packed_conv2d_int8_shape(shape, groups)
+    return torch.uint8, (_bytes(shape, groups),)
+
+
 def _fake_pack(weight: Tensor, groups: int) -> Tensor:
-    return weight.new_empty(_bytes(weight.shape, groups), dtype=torch.uint8)
+    dtype, shape = _layout(weight.shape, groups, weight)
+    return weight.new_empty(shape, dtype=dtype)
 
 
 def _fake(

@@ -175,7 +175,7 @@ def int8_gemm(
 def _packed(a: Tensor, k: int, b: Tensor | PackedInt8) -> PackedInt8:
     if isinstance(b, PackedInt8):
         data, rows = b.data, b.k
-        on_gpu = _laid_out_for_gpu(a)
+        on_gpu = laid_out_for_gpu(a)
         wanted = packed_int8_shape(rows, b.n) if on_gpu else (packed_bytes(rows, b.n),)
         dtype = torch.int8 if on_gpu else torch.uint8
         if not isinstance(data, Tensor) or data.dtype != dtype or tuple(data.shape) != wanted:
@@ -272,13 +272,13 @@ def packed_bytes(k: int, n: int) -> int:
     return panels * (quads * 64 + 64)
 
 
-def _laid_out_for_gpu(like: Tensor) -> bool:
+def laid_out_for_gpu(like: Tensor) -> bool:
     """Whether weights are packed for Triton: on a GPU, and where a test prefers it."""
     return like.is_cuda or preferred() == "triton"
 
 
 def _fake_pack_int8(b: Tensor) -> Tensor:
-    if _laid_out_for_gpu(b):
+    if laid_out_for_gpu(b):
         return b.new_empty(packed_int8_shape(b.shape[0], b.shape[1]), dtype=torch.int8)
     return b.new_empty(packed_bytes(b.shape[0], b.shape[1]), dtype=torch.uint8)
 

@@ -171,7 +171,7 @@ def conv2d_input_grad(
     grad = grad.contiguous(memory_format=format)
     weight, weight_channels_last = _dense_weight(weight)
     window = window_of(weight.shape, stride, padding, dilation)
-    _check_convolution_grad(grad, input_size, weight.shape, window, groups)
+    check_convolution_grad(grad, input_size, weight.shape, window, groups)
     image_grad = empty(tuple(input_size), grad.dtype, format)
     _C.conv2d_input_grad(
         grad.data_ptr(),
@@ -202,7 +202,7 @@ def conv2d_weight_grad(
     grad = grad.contiguous(memory_format=format)
     image = image.contiguous(memory_format=format)
     window = window_of(weight_size, stride, padding, dilation)
-    _check_convolution_grad(grad, image.shape, weight_size, window, groups)
+    check_convolution_grad(grad, image.shape, weight_size, window, groups)
     weight_grad = torch.empty(tuple(weight_size), dtype=grad.dtype, memory_format=format)
     _C.conv2d_weight_grad(
         grad.data_ptr(),
@@ -260,7 +260,7 @@ def convolution_shape(
     return image[0], weight[0], max(sides[0], 0), max(sides[1], 0)
 
 
-def _check_convolution_grad(
+def check_convolution_grad(
     grad: Tensor, image: Sequence[int], weight: Sequence[int], window: _Window, groups: int
 ) -> None:
     expected = convolution_shape(image, weight, window)

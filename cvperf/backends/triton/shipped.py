@@ -37,11 +37,14 @@ class Call:
 
 def calls() -> Iterator[Call]:
     """Every call of every op."""
-    yield from int8_gemm()
+    from cvperf.backends.triton import shipped_conv2d
+
+    yield from shipped_conv2d.calls()
     yield from roi_align()
     yield from roi_pool()
-    yield from int4_linear()
     yield from nms()
+    yield from int8_gemm()
+    yield from int4_linear()
     yield from paste_masks()
     yield from elementwise()
 
@@ -156,6 +159,8 @@ def nms() -> Iterator[Call]:
 
     yield softly("linear", torch.float32)
     yield softly("gaussian", torch.float16)
+
+
 def roi_align() -> Iterator[Call]:
     from cvperf.backends.triton import roi_align as forward
     from cvperf.backends.triton import roi_align_backward as backward
@@ -233,6 +238,8 @@ def roi_pool() -> Iterator[Call]:
         "channels last, float16",
         lambda: backend.roi_pool_backward(grad, boxes, argmax, 0.25, 7, 7, *size),
     )
+
+
 def paste_masks() -> Iterator[Call]:
     from cvperf.backends.triton import paste_masks as backend
 

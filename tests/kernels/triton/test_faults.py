@@ -8,29 +8,31 @@ import pytest
 from triton.runtime.errors import InterpreterError
 
 from tests.kernels.triton import (
-    test_int4_linear,
-    test_int8_gemm,
-    test_nms,
-    test_roi_align,
-    test_roi_pool,
-    test_soft_nms,
+    test_conv2d,
+    test_conv2d_int8,
     test_elementwise,
     test_int4_linear,
     test_int8_gemm,
+    test_nms,
     test_paste_masks,
+    test_roi_align,
+    test_roi_pool,
+    test_soft_nms,
 )
 from tests.kernels.triton.faults import Fault, planted
 from tests.kernels.triton.harness import INTERPRETED
 
 FAULTS: list[Fault] = [
+    *test_conv2d.FAULTS,
+    *test_conv2d_int8.FAULTS,
+    *test_elementwise.FAULTS,
     *test_int4_linear.FAULTS,
     *test_int8_gemm.FAULTS,
     *test_nms.FAULTS,
+    *test_paste_masks.FAULTS,
     *test_roi_align.FAULTS,
     *test_roi_pool.FAULTS,
     *test_soft_nms.FAULTS,
-    *test_elementwise.FAULTS,
-    *test_paste_masks.FAULTS,
 ]
 CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
 

@@ -1,0 +1,100 @@
+"""Depthwise convolution in Triton: forward and both gradients."""
+
+from __future__ import annotations
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+from cvperf.backends.triton.configs import Config
+from cvperf.backends.triton.conv2d_layer import Layer, vector_of
+from cvperf.backends.triton.conv2d_shared import NO_EPILOGUE, Epilogue, reduce
+from cvperf.backends.triton.launch import launch, machine
+from cvperf.kernels.triton import conv2d_depthwise as kernels
+
+# 16 bytes of channels a thread, 128 bytes a pixel; few pixels a program where there are few.
+_LARGE = Config.of(4, 2, BP=64, BC=64)
+_SMALL = Config.of(4, 2, BP=16, BC=64)
+_WEIGHT_GRAD_TILE = 128
+"""Taps of a row times pixels of a program, so that their sums fit the registers."""
+
+
+def taps_first(weight: Tensor) -> Tensor:
+    """[O, 1, kh, kw] as [kh * kw, O], so that a tap of many filters is one run of memory."""
+    return weight.flatten(1).t().contiguous()
+
+
+def convolve(
+    layer: Layer,
+    image: Tensor,
+    weight: Tensor,
+    output: Tensor,
+    epilogue: Epilogue = NO_EPILOGUE,
+    *,
+    turned: bool = False,
+) -> None:
+    """Convolution, or with ``turned`` the gradient of its input.
+
+    Args:
+        layer: its sizes.
+        image: channels last; with ``turned`` the gradient of the output.
+        weight: [kh * kw, O], rows may be padded.
+        output: channels last; with ``turned`` the gradient of the image.
+        epilogue: what follows the sums.
+        turned: which of the two.
+    """
+    images, channels, out_height, out_width = output.shape
+    rows = images * out_height * out_width
+    height, width = image.shape[2:]
+    vector = vector_of(channels, image.element_size())
+    processors = machine(image.device).processors
+    blocks = -(-rows // _LARGE["BP"]) * -(-channels // _LARGE["BC"])
+    config = _LARGE if blocks >= 2 * processors else _SMALL
+    launch(
+        kernels.conv2d_depthwise,
+        (-(-rows // config["BP"]), -(-channels // config["BC"])),
+        *(image, weight, epilogue.bias, epilogue.residual, output, epilogue.scale_weight),
+        *(rows, height, width, out_height, out_width, channels // vector, weight.stride(0)),
+        *(*layer.stride, *layer.padding, *layer.dilation),
+        *(*epilogue.scales, *epilogue.zeros),
+        KH=layer.kernel[0],
+        KW=layer.kernel[1],
+        VECTOR=vector,
+        MULTIPLIER=layer.filters,
+        TURNED=turned,
+        ACTIVATION=epilogue.activation,
+        SCALAR=epilogue.scalar,
+        WIDE=layer.wide,
+        SUMS=tl.float32 if image.is_floating_point() else tl.int32,
+        config=config,
+    )
+
+
+def weight_grad(layer: Layer, grad: Tensor, image: Tensor, output: Tensor) -> None:
+    """The gradient of the weight into ``output`` [O, 1, kh, kw]; both others are channels last."""
+    filters = layer.filters * layer.groups
+    vector = vector_of(filters, grad.element_size())
+    columns = 1 << (layer.kernel[1] - 1).bit_length()
+    config = Config.of(4, 2, BP=max(1, min(32, _WEIGHT_GRAD_TILE // columns)), BC=64)
+    programs = layer.kernel[0] * -(-filters // config["BC"])
+    blocks = -(-layer.pixels // config["BP"])
+    # Two blocks fit a processor; each should have some work to add up before it stores.
+    splits = max(1, min(blocks // 4, 2 * machine(grad.device).processors // programs))
+    parts = torch.empty((splits, layer.taps, filters), dtype=torch.float32, device=grad.device)
+    launch(
+        kernels.conv2d_depthwise_weight_grad,
+        (programs, splits),
+        *(grad, image, parts, layer.pixels, layer.height, layer.width),
+        *(layer.out_height, layer.out_width, filters // vector),
+        *(*layer.stride, *layer.padding, *layer.dilation),
+        KH=layer.kernel[0],
+        KW=layer.kernel[1],
+        KW_BLOCK=columns,
+        VECTOR=vector,
+        MULTIPLIER=layer.filters,
+        WIDE=layer.wide,
+        config=config,
+    )
+    sums = torch.empty((layer.taps, filters), dtype=output.dtype, device=grad.device)
+    reduce(parts, sums, layer.taps, filters, NO_EPILOGUE)
+    output.copy_(sums.t().view(output.shape))
