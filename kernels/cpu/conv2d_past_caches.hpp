@@ -7,10 +7,6 @@
 namespace cvperf {
 namespace CVPERF_ISA {
 
-// From this size of input and output together on: three quarters of an L3 of 32 MB, so that little of the output would
-// still be there when the next layer reads it.
-constexpr std::int64_t kPastCachesBytes = 24 << 20;
-
 // Of float32 problems.
 inline bool exceeds_caches(const ConvProblem& p) {
   return 4 * p.batch * (p.in_height * p.in_row + p.out_height * p.out_row) >= kPastCachesBytes;

@@ -5,6 +5,10 @@
 namespace cvperf {
 namespace CVPERF_ISA {
 
+// From this size of input and output together on: three quarters of an L3 of 32 MB, so that little of the output would
+// still be there when the next layer reads it.
+constexpr std::int64_t kPastCachesBytes = 24 << 20;
+
 // `to` is aligned to a vector.
 CVPERF_INLINE void store_past_caches(float* to, Vec<float> v) {
 #if defined(__AVX512F__) && CVPERF_VECTOR_BYTES == 64
