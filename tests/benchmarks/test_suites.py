@@ -61,7 +61,7 @@ def test_a_run_writes_its_rows_and_names_what_is_missing(
     ("change", "message"),
     [
         ({"device": "tpu"}, "--device must be cpu or cuda, got 'tpu'"),
-        ({"ops": ["nsm"]}, "kernels has no op nsm; it has: batched_nms, conv2d, "),
+        ({"ops": ["nsm"]}, "kernels has no op nsm; it has: batched_nms, bias_activation, conv2d, "),
         ({"case": "100 clusterd"}, "no case is called '100 clusterd'; near it: 100 clustered"),
         ({"peers": "torch,cudn"}, "no peer is called cudn; known: "),
     ],
