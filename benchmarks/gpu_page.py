@@ -9,7 +9,7 @@ from pathlib import Path
 from cvperf.bench import results
 from cvperf.bench.report.paired import geometric_mean
 from cvperf.bench.results import Measurement
-from cvperf.benchmarks import gpu_compiled
+from cvperf.benchmarks import gpu_compiled, gpu_predicted
 
 ARCHITECTURES = {"8.0": "sm_80 (A100)", "9.0": "sm_90 (H100, H200)", "10.0": "sm_100 (B200)"}
 OPS = (
@@ -48,7 +48,8 @@ def render(ledger: Path) -> str:
     if not by_gpu:
         parts.append("## Ceilings and peers\n\nNo GPU has run the suite yet.\n")
     for gpu, its_rows in sorted(by_gpu.items()):
-        parts += [f"## {gpu}\n", _conditions(its_rows), _ceilings(its_rows), _peers(its_rows)]
+        parts += [f"## {gpu}\n", _conditions(its_rows), _ceilings(its_rows)]
+        parts += [_models(its_rows), _peers(its_rows)]
     return "\n".join(parts)
 
 
@@ -153,6 +154,11 @@ def _ceilings(rows: Sequence[Measurement]) -> str:
             by, unit = scale[row.detail["unit"]]
             lines.append((row.op, f"{row.detail['rate'] / by:,.1f} {unit}"))
     return "### Measured ceilings\n\n" + _table(("What", "Rate"), lines)
+
+
+def _models(rows: Sequence[Measurement]) -> str:
+    head = ("Op", "Shapes", "Measured over predicted", "Least", "Most")
+    return "### The analytical models\n\n" + _table(head, gpu_predicted.lines(rows))
 
 
 def _peers(rows: Sequence[Measurement]) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from cvperf.bench import results
 from cvperf.bench.results import Measurement
-from cvperf.benchmarks import gpu, gpu_page
+from cvperf.benchmarks import gpu, gpu_page, gpu_predicted
 
 
 def row(contender: str, median_ms: float | None, **changes: object) -> Measurement:
@@ -70,6 +72,50 @@ def test_a_wrong_answer_stands_out(tmp_path: Path) -> None:
     text = page(tmp_path, row("torchvision", 3.0), row("cvperf triton", None))
     assert "0 of 1 shapes right" in text
     assert "**wrong: 1000 uniform**" in text
+
+
+LAYER = {
+    "input": [32, 256, 14, 14],
+    "weight": [256, 256, 3, 3],
+    **{"stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "groups": 1},
+}
+MAP = {
+    **{"input": [1, 256, 200, 336], "boxes": [1000, 5], "output_size": [7, 7]},
+    "sampling_ratio": 2,
+}
+HALF = {"dtype": "float16", "layout": "channels_last"}
+MODELLED = {
+    "conv2d": {"op": "conv2d", "shape": LAYER, **HALF},
+    "its input's gradient": {"op": "conv2d_input_grad", "shape": LAYER, **HALF},
+    "its weight's gradient": {"op": "conv2d_weight_grad", "shape": LAYER, **HALF},
+    "int8_gemm": {"op": "int8_gemm", "shape": {"m": 4096, "n": 4096, "k": 4096}, "dtype": "int8"},
+    "roi_align": {"op": "roi_align", "shape": MAP, **HALF},
+    "its gradient": {"op": "roi_align_backward", "shape": MAP, **HALF},
+    "nms": {"op": "nms", "shape": {"boxes": [10_000, 4]}},
+    "nms_padded": {"op": "nms_padded", "shape": {"boxes": [1000, 4], "images": 8}},
+}
+
+
+@pytest.mark.parametrize("call", MODELLED.values(), ids=list(MODELLED))
+def test_a_row_of_the_ledger_has_a_prediction(call: dict[str, object]) -> None:
+    old = {"gpu_capability": "8.0"}
+    expected = gpu_predicted.seconds(row("cvperf triton", 1.0, **call))
+    on_old = gpu_predicted.seconds(row("cvperf triton", 1.0, **call, environment=old))
+    assert expected is not None
+    assert on_old is not None
+    assert 5e-6 < expected < on_old < 1e-3
+
+
+def test_the_page_holds_the_models_to_what_was_measured(tmp_path: Path) -> None:
+    cases = {"small": {"boxes": [1000, 4]}, "large": {"boxes": [10_000, 4]}}
+    ours = []
+    for (case, shape), factor in zip(cases.items(), (2.0, 8.0), strict=True):
+        ms = 1e3 * factor * gpu_predicted.seconds(row("cvperf triton", 1.0, shape=shape))
+        ours.append(row("cvperf triton", ms, case=case, shape=shape))
+    unmodelled = row("cvperf triton", 1.0, op="paste_masks")
+    text = page(tmp_path, *ours, unmodelled, row("torchvision", 9.0, case="small"))
+    assert "| nms | 2 | 4.00 | 2.00 (small) | 8.00 (large) |" in text
+    assert not any(line.startswith("| paste_masks | 1 |") for line in text.splitlines())
 
 
 def test_folders_are_named_after_the_device() -> None:

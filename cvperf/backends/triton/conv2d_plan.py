@@ -236,16 +236,21 @@ def best_splits(machine: Architecture, space: Space, config: Config, product: Pr
     return min(possible, key=lambda splits: predicted(machine, space, config, product, splits))
 
 
-def predicted_share(machine: Architecture, space: Space, product: Product) -> float:
-    """Share of the roofline that the pick should reach, by the model."""
+def predicted_best(machine: Architecture, space: Space, product: Product) -> float:
+    """Seconds that the pick should take, by the model."""
     config = space.default(machine, _likeliest(_Case(machine, space, product)))
     splits = best_splits(machine, space, config, product)
+    return predicted(machine, space, config, product, splits)
+
+
+def predicted_share(machine: Architecture, space: Space, product: Product) -> float:
+    """Share of the roofline that the pick should reach, by the model."""
     kind = "tf32" if product.kind == "float32" else product.kind
     operations = 2.0 * product.rows * product.columns * product.terms * product.copies
     if product.kind == "float32":
         operations *= 3
     least = roofline(machine, operations, kind, product.memory_bytes)
-    return least / predicted(machine, space, config, product, splits)
+    return least / predicted_best(machine, space, product)
 
 
 def run_best(

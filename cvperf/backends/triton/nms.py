@@ -333,21 +333,36 @@ class _Greedy:
 
 
 def predicted_share(gpu: Architecture, images: int, count: int, limit: int) -> float:
-    """Share of the roofline, which is that of comparing pairs, if half of the boxes are kept.
+    """Share of the roofline, which is that of comparing pairs, if half of the boxes are kept."""
+    chunk, chunks = _chunks(count, limit)
+    pairs = images * count * chunk / 2 + _later_pairs(images, count, chunk, chunks)
+    return pairs * _PAIR / gpu.rates["float32"] / predicted_all(gpu, images, count, limit)
 
-    Besides, one multiprocessor an image settles: it reads each chunk's words at 64 bytes a cycle,
-    and takes 1.2 microseconds a block; and the sort takes ten launches.
+
+def predicted_all(gpu: Architecture, images: int, count: int, limit: int) -> float:
+    """Seconds of a whole call, if half of the boxes are kept.
+
+    Besides comparing, one multiprocessor an image settles: it reads each chunk's words at 64 bytes
+    a cycle, and takes 1.2 microseconds a block; and the sort takes ten launches.
     """
+    chunk, chunks = _chunks(count, limit)
     pitch = -(-count // SOLVE["BLOCK"]) * SOLVE["BLOCK"]
-    chunk = min(CHUNK, pitch)
-    chunks = min(-(-count // chunk), -(-2 * limit // chunk))  # later ones end at once
     config = PAIRS.default(gpu, _kind(images, pitch))
-    later = images * (chunks - 1) * chunk / 2 * (count - chunk * chunks / 2)
-    pairs = images * count * chunk / 2 + later
-    rate = gpu.rates["float32"] / _PAIR
+    later = _later_pairs(images, count, chunk, chunks) * _PAIR / gpu.rates["float32"]
     settling = chunks * chunk * (chunk / 16 / 85e9 + 1.2e-6 / SOLVE["BLOCK"])
-    comparing = predicted(gpu, config, images, pitch, chunk) + later / rate
-    return pairs / rate / (comparing + settling + (12 + 2 * chunks) * LAUNCH_S)
+    comparing = predicted(gpu, config, images, pitch, chunk) + later
+    return comparing + settling + (12 + 2 * chunks) * LAUNCH_S
+
+
+def _chunks(count: int, limit: int) -> tuple[int, int]:
+    """Boxes of a chunk, and the chunks until the limit is reached: later ones end at once."""
+    chunk = min(CHUNK, -(-count // SOLVE["BLOCK"]) * SOLVE["BLOCK"])
+    return chunk, min(-(-count // chunk), -(-2 * limit // chunk))
+
+
+def _later_pairs(images: int, count: int, chunk: int, chunks: int) -> float:
+    """Boxes kept of each chunk against those of the chunks after it."""
+    return images * (chunks - 1) * chunk / 2 * (count - chunk * chunks / 2)
 
 
 def _kind(images: int, pitch: int) -> str:
