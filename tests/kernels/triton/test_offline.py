@@ -5,9 +5,9 @@ docs/gpu.md shows what is compiled here; it is made from a file that these tests
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ import triton
 import yaml
 
 from cvperf.backends.triton import offline, shipped
-from cvperf.backends.triton.configs import forcing
+from cvperf.backends.triton.configs import Space, forcing
 from cvperf.backends.triton.layouts import packed_int8_shape
 from cvperf.backends.triton.model import ARCHITECTURES
 from cvperf.benchmarks import gpu, gpu_compiled, gpu_page
@@ -57,37 +57,87 @@ def test_it_compiles_within_its_budget(call: shipped.Call, capability: int) -> N
         ], "docs/gpu.md shows something else: python -m cvperf.benchmarks.gpu --compile"
 
 
-@pytest.mark.skipif("CVPERF_TEST_ALL" not in os.environ, reason="CVPERF_TEST_ALL=1: a minute more")
-@pytest.mark.parametrize("capability", [80, 90, 100])
-@pytest.mark.parametrize("op", ["int8_gemm", "int4_linear"])
-def test_every_candidate_of_autotuning_fits_without_spills(op: str, capability: int) -> None:
-    backend = importlib.import_module(f"cvperf.backends.triton.{op}")
-    machine = ARCHITECTURES[capability]
-    for config in backend.SPACE.candidates(machine):
-        with offline.compiling(capability) as compiled, forcing(config):
-            layers_of(op)()
-        for one in compiled:
-            assert one.stack == 0, f"{one.kernel} on sm_{capability} spills with {config}"
-            assert one.shared <= machine.shared_bytes, f"{one.shared} bytes with {config}"
-            assert one.shared <= backend.SPACE.shared_bytes(config), f"{one.shared} with {config}"
+@dataclass(frozen=True)
+class Searched:
+    """A search space, and a call that any of its configurations can serve."""
+
+    space: Space
+    run: Callable[[], Any]
 
 
-def layers_of(op: str) -> Callable[[], object]:
-    """A call of every epilogue's kind, large enough for any configuration."""
-    n, k = 4096, 4096
-    meta = shipped.meta
-    if op == "int8_gemm":
-        from cvperf.backends.triton.int8_gemm import int8_gemm
+def searched() -> dict[str, Searched]:
+    """Every search space of autotuning."""
+    from cvperf.backends.triton import (
+        conv2d_plan,
+        int4_linear,
+        int8_gemm,
+        nms,
+        roi_align_backward,
+        roi_rows,
+    )
 
-        a, b = meta(2048, k, dtype=torch.int8), meta(*packed_int8_shape(k, n), dtype=torch.int8)
-        rest = (meta(2048), meta(n), None, meta(n), "silu", torch.float32)
-        return lambda: int8_gemm(a, b, n, *rest)
+    run_of = {f"{call.op}: {call.name}": call.run for call in CALLS}
+    layer = "3x3 128-128 28x28 n32"
+    convolutions = {
+        "conv2d": conv2d_plan.FORWARD,
+        "conv2d_input_grad": conv2d_plan.INPUT_GRAD,
+        "conv2d_weight_grad": conv2d_plan.WEIGHT_GRAD,
+    }
+    found = {
+        f"{op} float16": Searched(spaces["half"], run_of[f"{op}: {layer} float16"])
+        for op, spaces in convolutions.items()
+    }
+    first = "7x7 3-64 224x224 s2 n32 float16"
+    return found | {
+        "conv2d tf32": Searched(conv2d_plan.FORWARD["tf32"], run_of[f"conv2d: {layer} float32"]),
+        "conv2d int8": Searched(
+            conv2d_plan.FORWARD["int8"], run_of[f"conv2d_int8: int8 {layer} uint8"]
+        ),
+        "conv2d of few channels": Searched(conv2d_plan.FLAT["half"], run_of[f"conv2d: {first}"]),
+        "int8_gemm": Searched(int8_gemm.SPACE, every_epilogue_of_int8),
+        "int4_linear": Searched(int4_linear.SPACE, every_epilogue_of_int4),
+        "nms": Searched(nms.PAIRS, run_of["nms_padded: 8 images of 10,000, half"]),
+        "roi_align": Searched(roi_rows.SPACE, run_of["roi_align: channels last, float16"]),
+        "roi_align_backward": Searched(
+            roi_align_backward.SPACE, run_of["roi_align_backward: channels last, float16"]
+        ),
+    }
+
+
+def every_epilogue_of_int8() -> None:
+    from cvperf.backends.triton.int8_gemm import int8_gemm
+
+    meta, n, k = shipped.meta, 4096, 4096
+    a, b = meta(2048, k, dtype=torch.int8), meta(*packed_int8_shape(k, n), dtype=torch.int8)
+    int8_gemm(a, b, n, meta(2048), meta(n), None, meta(n), "silu", torch.float32)
+
+
+def every_epilogue_of_int4() -> None:
     from cvperf.backends.triton.int4_linear import int4_linear
 
+    meta, n, k = shipped.meta, 4096, 4096
     half = {"dtype": torch.bfloat16}
     x, weight = meta(2048, k, **half), meta(n, k // 2, dtype=torch.uint8)
     zero = meta(n, k // 32, dtype=torch.int8)
-    return lambda: int4_linear(x, weight, meta(n, k // 32, **half), zero, meta(n, **half), "silu")
+    int4_linear(x, weight, meta(n, k // 32, **half), zero, meta(n, **half), "silu")
+
+
+@pytest.mark.skipif("CVPERF_TEST_ALL" not in os.environ, reason="CVPERF_TEST_ALL=1: 3 minutes more")
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("name", searched())
+def test_every_candidate_of_autotuning_fits_without_spills(name: str, capability: int) -> None:
+    one = searched()[name]
+    machine = ARCHITECTURES[capability]
+    wrong = []
+    for config in one.space.candidates(machine):
+        with offline.compiling(capability) as compiled, forcing(config):
+            one.run()
+        wrong += [
+            f"{config}: {found.kernel} spills {found.stack} bytes, shared {found.shared}"
+            for found in compiled
+            if found.stack or found.shared > machine.shared_bytes
+        ]
+    assert not wrong, "leave out\n" + "\n".join(wrong)
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
