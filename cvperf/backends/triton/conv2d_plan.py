@@ -59,16 +59,18 @@ def _dense(name: str, itemsize: int) -> Space:
         del blackwell["tall"]
     if itemsize == 4:
         blackwell["square"] = tile(8, 4, 128, 64, 128)
-    more = (
-        *(tile(8, 4, 128, 256, 128), tile(8, 4, 128, 128, 128), tile(8, 4, 256, 128, 64)),
-        *(tile(8, 4, 128, 64, 128), tile(4, 4, 128, 128, 128)),
-    )
-    older = (tile(8, 3, 128, 256, 64), tile(4, 4, 128, 128, 64), tile(4, 3, 128, 64, 128))
+    # Further ones, without those that spill.
+    newer = [tile(8, 4, 128, 64, 128)]
+    older = [tile(8, 3, 128, 256, 64), tile(4, 3, 128, 64, 128)]
+    if itemsize != 4:
+        newer += [tile(8, 4, 128, 256, 128), tile(8, 4, 128, 128, 128)]
+        older.append(tile(4, 4, 128, 128, 64))
+    more = {80: older, 90: [tile(8, 4, 256, 128, 64), *newer], 100: newer}
     return Space(
         name,
         {80: ampere, 90: hopper, 100: blackwell},
         _shared_bytes(itemsize),
-        {80: older, 90: more, 100: more},
+        {capability: tuple(some) for capability, some in more.items()},
     )
 
 
