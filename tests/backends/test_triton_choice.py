@@ -15,7 +15,16 @@ from cvperf.backends import registry, triton, tuning
 from cvperf.backends.pyramid import pyramid_levels
 from cvperf.backends.triton import configs
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for, forcing
-from cvperf.backends.triton.model import A100, ARCHITECTURES, B200, H100, Tiles, family, seconds
+from cvperf.backends.triton.model import (
+    A100,
+    ARCHITECTURES,
+    B200,
+    H100,
+    LAUNCH_S,
+    Tiles,
+    family,
+    seconds,
+)
 
 SMALL, LARGE, HUGE = (Config.of(4, 3, BM=size) for size in (16, 64, 256))
 SPACE = Space(
@@ -117,6 +126,7 @@ def test_the_model_counts_whole_waves() -> None:
 
     assert took(133) == pytest.approx(took(264))
     assert took(132) < took(133)
+    assert took(0) == LAUNCH_S
 
 
 def test_the_registry_says_what_would_make_triton_serve_a_call() -> None:
