@@ -7,7 +7,7 @@ docs/gpu.md; no GPU is needed. ``tests/kernels/triton/test_offline.py`` holds th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -43,7 +43,7 @@ class Fact:
 
 def facts(call: Call, capability: int, kernels: Iterable[Compiled]) -> list[Fact]:
     """What is kept of the kernels that a call compiled for an architecture."""
-    share = call.share and round(call.share(ARCHITECTURES[capability]), 3)
+    share = call.share and float(f"{call.share(ARCHITECTURES[capability]):.3g}")
     return [
         Fact(
             *(call.op, call.name, one.kernel, capability, one.registers, one.shared, one.notable),
@@ -85,17 +85,23 @@ def rows(known: Iterable[Fact]) -> list[tuple[str, ...]]:
     return [
         (
             *(op, f"`{kernel}`", ARCHITECTURES[capability].name, str(len(its))),
-            _range([one.registers for one in its], "{:.0f}"),
-            _range([one.shared / 1024 for one in its], "{:.0f}"),
+            _range([one.registers for one in its]),
+            _range([one.shared / 1024 for one in its]),
             " ".join(dict.fromkeys(opcode for one in its for opcode in one.opcodes)) or "none",
-            _range([100 * one.share for one in its if one.share is not None], "{:.0f}", " %"),
+            _range([100 * one.share for one in its if one.share is not None], _percent, " %"),
         )
         for (op, kernel, capability), its in sorted(groups.items(), key=lambda one: place(*one[0]))
     ]
 
 
-def _range(values: Sequence[float], form: str, unit: str = "") -> str:
+def _range(
+    values: Sequence[float], form: Callable[[float], str] = "{:.0f}".format, unit: str = ""
+) -> str:
     if not values:
         return ""
-    ends = dict.fromkeys(form.format(value) for value in (min(values), max(values)))
-    return " to ".join(ends) + unit
+    return " to ".join(dict.fromkeys(map(form, (min(values), max(values))))) + unit
+
+
+def _percent(value: float) -> str:
+    """Whole, or one digit that is not 0."""
+    return f"{value:.0f}" if value >= 1 else f"{value:.1g}"

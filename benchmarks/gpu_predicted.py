@@ -102,7 +102,7 @@ def _roi_align(row: Measurement, gpu: Architecture) -> float | None:
 
 
 def _nms(row: Measurement, gpu: Architecture) -> float:
-    from cvperf.backends.triton.nms import predicted_all
+    from cvperf.backends.triton.nms_model import predicted_all
 
     count, images = row.shape["boxes"][0], row.shape.get("images", 1)
     return predicted_all(gpu, images, count, row.shape.get("max_output", count))

@@ -7,9 +7,11 @@ L1. The input gradient is the same gather with the window turned round; int8 sum
 The weight gradient sums over all pixels. A program has one row of taps, all columns of it in
 registers (KW x BP x BC / threads), over one part of the pixels; parts are added in their order.
 
-Predicted on H100, batch 32, float16: dw3x3 96 112x112 moves 154 MB (read and write), 51 us at 3.0
-TB/s; the 9 reads of L1 of each number are 29 us (128 bytes a clock and processor) and hide behind
-it. With 5x5 they are 82 us: L1 is the limit, at 63 % of memory's roofline. Not yet run on hardware.
+Predicted on H100, batch 32, float16, 96 channels at 112x112 with a residual: memory takes 77 us
+(231 MB at 3.0 TB/s), L1 36 for 3x3 (128 bytes a clock and processor). The limit is the issue: 26
+instructions for 8 multiply-adds (8 unpack, 10 load), 18 more a tap for the weights of four pixels.
+3x3 95 us (81 % of the roofline), 5x5 205 (38 %); float32, which has nothing to unpack, 3x3 160
+(96 %). Input gradient 136 us (two divisions a tap), weight gradient 161. Not yet run on hardware.
 """
 
 import triton

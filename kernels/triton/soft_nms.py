@@ -7,9 +7,10 @@ highest score in the same pass. Scores below the threshold become -1, so they ar
 The products are those of the eager algorithm in its order; linear ones are the CPU kernel's, bit
 for bit, if it is launched without fused multiply-adds.
 
-Prediction for an H100 (not yet run on hardware): 0.8 us a step at up to 1,000 boxes (a load, 45
-instructions for four boxes a thread, two barriers of the reduction), so some 0.6 ms for 1,000
-boxes: about the CPU's time. It is here so that scores on the GPU need not leave it.
+Prediction for an H100 (not yet run on hardware): 1 us a step at up to 1,000 boxes (0.6 for a load
+and the barriers of the reduction, the rest for 300 instructions for four boxes a thread), so some 1
+ms for 1,000 boxes: more than the CPU's time. It is here so that scores on the GPU need not leave
+it.
 
 Source: Bodla et al., "Soft-NMS: Improving Object Detection With One Line of Code", ICCV 2017.
 """

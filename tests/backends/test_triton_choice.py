@@ -8,12 +8,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import cvperf
 from cvperf.backends import registry, triton, tuning
+from cvperf.backends.pyramid import pyramid_levels
 from cvperf.backends.triton import configs
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for, forcing
-from cvperf.backends.triton.model import A100, ARCHITECTURES, B200, H100, Tiles, family, seconds
+from cvperf.backends.triton.model import (
+    A100,
+    ARCHITECTURES,
+    B200,
+    H100,
+    LAUNCH_S,
+    Tiles,
+    family,
+    seconds,
+)
 
 SMALL, LARGE, HUGE = (Config.of(4, 3, BM=size) for size in (16, 64, 256))
 SPACE = Space(
@@ -115,6 +126,7 @@ def test_the_model_counts_whole_waves() -> None:
 
     assert took(133) == pytest.approx(took(264))
     assert took(132) < took(133)
+    assert took(0) == LAUNCH_S
 
 
 def test_the_registry_says_what_would_make_triton_serve_a_call() -> None:
@@ -143,3 +155,36 @@ def test_int8_gemm_is_predicted_above_its_roofline_and_large_tiles_win_large_pro
             assert 0 < int8_gemm.predicted_share(gpu, kind, *size, 2) <= 1
     assert int8_gemm._kind(gpu, 8192, 8192, 8192, 2) == "large"
     assert int8_gemm._kind(gpu, 4, 4096, 4096, 2) == "few"
+
+
+@pytest.mark.parametrize("gpu", [A100, H100, B200], ids=lambda gpu: gpu.name)
+def test_every_call_that_ships_is_predicted_above_its_roofline(gpu) -> None:
+    pytest.importorskip("triton")
+    from cvperf.backends.triton import shipped
+
+    for call in shipped.calls():
+        if call.share is None and call.op.startswith("conv2d"):
+            continue
+        assert call.share is not None, f"{call.op}, {call.name}"
+        assert 0 < call.share(gpu) <= 1, f"{call.op}, {call.name}"
+
+
+def test_the_levels_of_boxes_take_as_many_launches_as_the_model_counts() -> None:
+    pytest.importorskip("triton")
+    from cvperf.backends.triton.model import LAUNCH_S
+    from cvperf.backends.triton.roi_sampling import LEVELS_S
+
+    class Launches(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            outputs = out if isinstance(out, (tuple, list)) else (out,)
+            on_gpu = any(isinstance(one, torch.Tensor) and one.is_meta for one in outputs)
+            self.count += on_gpu and not func.is_view
+            return out
+
+    boxes = torch.empty(8, 5, device="meta")
+    with Launches() as launches:
+        pyramid_levels(boxes, [0.25, 0.125], 224.0, 4)
+    assert launches.count * LAUNCH_S == pytest.approx(LEVELS_S)

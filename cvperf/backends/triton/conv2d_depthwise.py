@@ -7,16 +7,11 @@ import triton.language as tl
 from torch import Tensor
 
 from cvperf.backends.triton.configs import Config
-from cvperf.backends.triton.conv2d_layer import Layer, vector_of
+from cvperf.backends.triton.conv2d_depthwise_plan import Gather, run_best, weight_grad_tiling
+from cvperf.backends.triton.conv2d_layer import Layer, power_of_two, vector_of
 from cvperf.backends.triton.conv2d_shared import NO_EPILOGUE, Epilogue, reduce
 from cvperf.backends.triton.launch import launch, machine
 from cvperf.kernels.triton import conv2d_depthwise as kernels
-
-# 16 bytes of channels a thread, 128 bytes a pixel; few pixels a program where there are few.
-_LARGE = Config.of(4, 2, BP=64, BC=64)
-_SMALL = Config.of(4, 2, BP=16, BC=64)
-_WEIGHT_GRAD_TILE = 128
-"""Taps of a row times pixels of a program, so that their sums fit the registers."""
 
 
 def taps_first(weight: Tensor) -> Tensor:
@@ -47,39 +42,37 @@ def convolve(
     rows = images * out_height * out_width
     height, width = image.shape[2:]
     vector = vector_of(channels, image.element_size())
-    processors = machine(image.device).processors
-    blocks = -(-rows // _LARGE["BP"]) * -(-channels // _LARGE["BC"])
-    config = _LARGE if blocks >= 2 * processors else _SMALL
-    launch(
-        kernels.conv2d_depthwise,
-        (-(-rows // config["BP"]), -(-channels // config["BC"])),
-        *(image, weight, epilogue.bias, epilogue.residual, output, epilogue.scale_weight),
-        *(rows, height, width, out_height, out_width, channels // vector, weight.stride(0)),
-        *(*layer.stride, *layer.padding, *layer.dilation),
-        *(*epilogue.scales, *epilogue.zeros),
-        KH=layer.kernel[0],
-        KW=layer.kernel[1],
-        VECTOR=vector,
-        MULTIPLIER=layer.filters,
-        TURNED=turned,
-        ACTIVATION=epilogue.activation,
-        SCALAR=epilogue.scalar,
-        WIDE=layer.wide,
-        SUMS=tl.float32 if image.is_floating_point() else tl.int32,
-        config=config,
-    )
+
+    def run(config: Config) -> None:
+        launch(
+            kernels.conv2d_depthwise,
+            (-(-rows // config["BP"]), -(-channels // config["BC"])),
+            *(image, weight, epilogue.bias, epilogue.residual, output, epilogue.scale_weight),
+            *(rows, height, width, out_height, out_width, channels // vector, weight.stride(0)),
+            *(*layer.stride, *layer.padding, *layer.dilation),
+            *(*epilogue.scales, *epilogue.zeros),
+            KH=layer.kernel[0],
+            KW=layer.kernel[1],
+            VECTOR=vector,
+            MULTIPLIER=layer.filters,
+            TURNED=turned,
+            ACTIVATION=epilogue.activation,
+            SCALAR=epilogue.scalar,
+            WIDE=layer.wide,
+            SUMS=tl.float32 if image.is_floating_point() else tl.int32,
+            config=config,
+        )
+
+    sizes = image.element_size(), output.element_size()
+    gather = Gather(layer, *sizes, turned, residual=epilogue.residual is not None)
+    run_best(machine(image.device), gather, run)
 
 
 def weight_grad(layer: Layer, grad: Tensor, image: Tensor, output: Tensor) -> None:
     """The gradient of the weight into ``output`` [O, 1, kh, kw]; both others are channels last."""
     filters = layer.filters * layer.groups
     vector = vector_of(filters, grad.element_size())
-    columns = 1 << (layer.kernel[1] - 1).bit_length()
-    config = Config.of(4, 2, BP=max(1, min(32, _WEIGHT_GRAD_TILE // columns)), BC=64)
-    programs = layer.kernel[0] * -(-filters // config["BC"])
-    blocks = -(-layer.pixels // config["BP"])
-    # Two blocks fit a processor; each should have some work to add up before it stores.
-    splits = max(1, min(blocks // 4, 2 * machine(grad.device).processors // programs))
+    config, programs, splits = weight_grad_tiling(machine(grad.device), layer)
     parts = torch.empty((splits, layer.taps, filters), dtype=torch.float32, device=grad.device)
     launch(
         kernels.conv2d_depthwise_weight_grad,
@@ -89,7 +82,7 @@ def weight_grad(layer: Layer, grad: Tensor, image: Tensor, output: Tensor) -> No
         *(*layer.stride, *layer.padding, *layer.dilation),
         KH=layer.kernel[0],
         KW=layer.kernel[1],
-        KW_BLOCK=columns,
+        KW_BLOCK=power_of_two(layer.kernel[1]),
         VECTOR=vector,
         MULTIPLIER=layer.filters,
         WIDE=layer.wide,

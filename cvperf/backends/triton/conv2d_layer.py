@@ -106,3 +106,8 @@ class Layer:
 def vector_of(size: int, itemsize: int) -> int:
     """The largest power of two that divides ``size``, up to 16 bytes of it."""
     return math.gcd(size, 16 // itemsize)
+
+
+def power_of_two(size: int) -> int:
+    """The least that is not below ``size``."""
+    return 1 << max(size - 1, 0).bit_length()

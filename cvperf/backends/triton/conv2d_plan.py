@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for
-from cvperf.backends.triton.conv2d_layer import Layer
+from cvperf.backends.triton.conv2d_layer import Layer, power_of_two
 from cvperf.backends.triton.model import LAUNCH_S, Architecture, Tiles, family, roofline, seconds
 
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -192,15 +192,11 @@ def fitted(config: Config, product: Product) -> Config:
     """The configuration for a product that is smaller than its tile."""
     least = 32 if product.kind == "int8" else 16
     sizes = {
-        "BN": max(16, min(config["BN"], _power_of_two(product.columns))),
-        "BK": max(least, min(config["BK"], _power_of_two(product.run))),
+        "BN": max(16, min(config["BN"], power_of_two(product.columns))),
+        "BK": max(least, min(config["BK"], power_of_two(product.run))),
     }
     tile = tuple((name, sizes.get(name, value)) for name, value in config.tile)
     return config if tile == config.tile else replace(config, tile=tile)
-
-
-def _power_of_two(size: int) -> int:
-    return 1 << max(size - 1, 0).bit_length()
 
 
 def predicted(
@@ -216,7 +212,7 @@ def predicted(
     time = seconds(
         machine,
         Tiles(
-            count=max(tiles * splits, 1),
+            count=tiles * splits,
             operations=3 * work if product.kind == "float32" else work,
             kind="tf32" if product.kind == "float32" else product.kind,
             l2_bytes=blocks * bk * (bm + bn) * product.itemsize + bm * bn * 4,
@@ -238,21 +234,25 @@ def best_splits(machine: Architecture, space: Space, config: Config, product: Pr
     return min(possible, key=lambda splits: predicted(machine, space, config, product, splits))
 
 
-def predicted_best(machine: Architecture, space: Space, product: Product) -> float:
-    """Seconds that the pick should take, by the model."""
-    config = space.default(machine, _likeliest(_Case(machine, space, product)))
+def predicted_best(
+    machine: Architecture, space: Space, product: Product, forced: str | None = None
+) -> float:
+    """Seconds that the pick, or the forced kind, should take, by the model."""
+    config = space.default(machine, forced or _likeliest(_Case(machine, space, product)))
     splits = best_splits(machine, space, config, product)
     return predicted(machine, space, config, product, splits)
 
 
-def predicted_share(machine: Architecture, space: Space, product: Product) -> float:
-    """Share of the roofline that the pick should reach, by the model."""
+def predicted_share(
+    machine: Architecture, space: Space, product: Product, forced: str | None = None
+) -> float:
+    """Share of the roofline that the pick, or the forced kind, should reach, by the model."""
     kind = "tf32" if product.kind == "float32" else product.kind
     operations = 2.0 * product.rows * product.columns * product.terms * product.copies
     if product.kind == "float32":
         operations *= 3
     least = roofline(machine, operations, kind, product.memory_bytes)
-    return least / predicted_best(machine, space, product)
+    return least / predicted_best(machine, space, product, forced)
 
 
 def run_best(

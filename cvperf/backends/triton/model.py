@@ -23,7 +23,9 @@ class Architecture:
         shared_bytes: shared memory that one block may have.
         memory_rate: bytes a second of a copy, counting reads and writes.
         l2_rate: bytes a second out of the L2 cache, all processors together.
-        rates: kind of multiplication -> operations a second (a multiply-add is two).
+        l1_rate: bytes a second out of their L1 caches, all together.
+        rates: kind of multiplication -> operations a second (a multiply-add is two); and "issue":
+            instructions a second of all warps.
     """
 
     name: str
@@ -32,29 +34,33 @@ class Architecture:
     shared_bytes: int
     memory_rate: float
     l2_rate: float
+    l1_rate: float
     rates: Mapping[str, float]
 
 
 # Measured on an H100: copy 3.0 TB/s, bfloat16 798 TFLOP/s, which is 81 % of the data sheet. The
 # others are 81 % of their data sheets. L2 is an estimate: 8-bit matrix products with tiles of
 # 128 x 256 and no multicast are reported at 1.1 to 1.2 Pop/s on an H100, which draws 7 TB/s; the
-# others are scaled by processors and clock. docs/gpu.md shows what has been measured since.
+# others are scaled by processors and clock. In a clock a processor reads 128 bytes from L1 and
+# issues four instructions: 81 % of both here too. docs/gpu.md shows what has been measured since.
 A100 = Architecture(
-    "sm_80 (A100)", 80, 108, 163 * 1024, 1.6e12, 4.6e12,
-    {"int8": 505e12, "half": 253e12, "tf32": 126e12, "float32": 16e12},
+    "sm_80 (A100)", 80, 108, 163 * 1024, 1.6e12, 4.6e12, 15.8e12,
+    {"int8": 505e12, "half": 253e12, "tf32": 126e12, "float32": 16e12, "issue": 490e9},
 )  # fmt: skip
 H100 = Architecture(
-    "sm_90 (H100, H200)", 90, 132, 227 * 1024, 3.0e12, 7.0e12,
-    {"int8": 1596e12, "half": 798e12, "tf32": 399e12, "float32": 54e12},
+    "sm_90 (H100, H200)", 90, 132, 227 * 1024, 3.0e12, 7.0e12, 24e12,
+    {"int8": 1596e12, "half": 798e12, "tf32": 399e12, "float32": 54e12, "issue": 844e9},
 )  # fmt: skip
 B200 = Architecture(
-    "sm_100 (B200)", 100, 148, 227 * 1024, 6.5e12, 8.5e12,
-    {"int8": 3645e12, "half": 1822e12, "tf32": 911e12, "float32": 61e12},
+    "sm_100 (B200)", 100, 148, 227 * 1024, 6.5e12, 8.5e12, 28e12,
+    {"int8": 3645e12, "half": 1822e12, "tf32": 911e12, "float32": 61e12, "issue": 953e9},
 )  # fmt: skip
 ARCHITECTURES = {one.capability: one for one in (A100, H100, B200)}
 
 LAUNCH_S = 3e-6
 """From one kernel's end to the next one's first instruction."""
+OPERATIONS_AN_INSTRUCTION = 64
+"""Of the float32 rate: a multiply-add of 32 lanes. So rates of it are rates of issue."""
 
 
 def architecture(capability: int, processors: int, shared_bytes: int) -> Architecture:
@@ -67,6 +73,7 @@ def architecture(capability: int, processors: int, shared_bytes: int) -> Archite
         capability=capability,
         processors=processors,
         shared_bytes=shared_bytes,
+        l1_rate=near.l1_rate * share,
         rates={kind: rate * share for kind, rate in near.rates.items()},
     )
 
@@ -93,6 +100,7 @@ class Tiles:
         memory_bytes: that all tiles together must move at least once.
         blocks: that fit one processor at a time.
         efficiency: share of the arithmetic rate that a tile of this size can reach.
+        l1_bytes: that one tile reads past L1; 0 where they are too few to matter.
     """
 
     count: int
@@ -102,19 +110,24 @@ class Tiles:
     memory_bytes: float
     blocks: int = 1
     efficiency: float = 1.0
+    l1_bytes: float = 0.0
 
 
 def seconds(machine: Architecture, tiles: Tiles, launches: int = 1) -> float:
-    """Predicted seconds: whole waves of tiles at the slowest of arithmetic, L2 and memory."""
+    """Predicted seconds: whole waves of tiles at the slowest of arithmetic, caches and memory."""
+    if tiles.count == 0:
+        return launches * LAUNCH_S
     slots = machine.processors * tiles.blocks
     waves = math.ceil(tiles.count / slots)
     occupied = tiles.count / (waves * slots)  # the last wave leaves processors idle
     work = tiles.count * tiles.operations / (machine.rates[tiles.kind] * tiles.efficiency)
+    l1 = tiles.count * tiles.l1_bytes / machine.l1_rate
     l2 = tiles.count * tiles.l2_bytes / machine.l2_rate
     memory = tiles.memory_bytes / machine.memory_rate
     # Few tiles cannot draw the whole bandwidth: half of the processors can.
     reach = min(1.0, 2 * tiles.count / machine.processors)
-    return max(work / occupied, l2 / max(occupied, 0.5), memory / reach) + launches * LAUNCH_S
+    slowest = max(max(work, l1) / occupied, l2 / max(occupied, 0.5), memory / reach)
+    return slowest + launches * LAUNCH_S
 
 
 def streamed_share(machine: Architecture, memory_bytes: float) -> float:

@@ -14,34 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvperf.backends.triton.configs import Config, Space, bucket, config_for
+from cvperf.backends.triton.configs import Config, bucket, config_for
 from cvperf.backends.triton.launch import launch, machine
-from cvperf.backends.triton.model import LAUNCH_S, Architecture, Tiles, seconds
+from cvperf.backends.triton.nms_model import CHUNK, PAIRS, SOLVE, kind_of, predicted
 from cvperf.errors import UnsupportedError
 from cvperf.kernels.triton import nms as kernels
 from cvperf.kernels.triton import soft_nms as soft_kernels
 
-CHUNK = 4096
-"""Boxes settled by one launch: each box takes CHUNK / 8 bytes of bits."""
 SORTED = Config.of(4, 1, BLOCK=256)
-SOLVE = Config.of(4, 1, BLOCK=512, STREAM=16, STAGES=3)
 SOFT = Config.of(8, 1, BLOCK=1024)
 _MOST_BOXES, _MOST_IMAGES = 1 << 24, 65535
-_PAIR = 40.0
-"""Float32 operations in whose time a pair is compared: 20 cycles of a lane."""
-
-_SMALL = Config.of(4, 1, COLUMNS=128, WORDS=2)
-_LARGE = Config.of(4, 1, COLUMNS=256, WORDS=4)
-_MORE = (
-    *(Config.of(4, 1, COLUMNS=512, WORDS=4), Config.of(4, 1, COLUMNS=512, WORDS=8)),
-    *(Config.of(4, 1, COLUMNS=128, WORDS=1), Config.of(4, 1, COLUMNS=256, WORDS=2)),
-)
-PAIRS = Space(
-    "nms_overlaps",
-    {capability: {"small": _SMALL, "large": _LARGE} for capability in (80, 90, 100)},
-    lambda config: 4 * config["COLUMNS"],
-    dict.fromkeys((80, 90, 100), _MORE),
-)
 
 
 @dataclass(frozen=True)
@@ -271,7 +253,7 @@ class _Greedy:
         gpu = machine(self.boxes.device)
         config = config_for(
             PAIRS,
-            _kind(self.images, self.pitch),
+            kind_of(self.images, self.pitch),
             bucket(self.images, self.pitch),
             gpu,
             lambda config: predicted(gpu, config, self.images, self.pitch, self.chunk),
@@ -330,58 +312,3 @@ class _Greedy:
             config=config,
             enable_fp_fusion=False,
         )
-
-
-def predicted_share(gpu: Architecture, images: int, count: int, limit: int) -> float:
-    """Share of the roofline, which is that of comparing pairs, if half of the boxes are kept."""
-    chunk, chunks = _chunks(count, limit)
-    pairs = images * count * chunk / 2 + _later_pairs(images, count, chunk, chunks)
-    return pairs * _PAIR / gpu.rates["float32"] / predicted_all(gpu, images, count, limit)
-
-
-def predicted_all(gpu: Architecture, images: int, count: int, limit: int) -> float:
-    """Seconds of a whole call, if half of the boxes are kept.
-
-    Besides comparing, one multiprocessor an image settles: it reads each chunk's words at 64 bytes
-    a cycle, and takes 1.2 microseconds a block; and the sort takes ten launches.
-    """
-    chunk, chunks = _chunks(count, limit)
-    pitch = -(-count // SOLVE["BLOCK"]) * SOLVE["BLOCK"]
-    config = PAIRS.default(gpu, _kind(images, pitch))
-    later = _later_pairs(images, count, chunk, chunks) * _PAIR / gpu.rates["float32"]
-    settling = chunks * chunk * (chunk / 16 / 85e9 + 1.2e-6 / SOLVE["BLOCK"])
-    comparing = predicted(gpu, config, images, pitch, chunk) + later
-    return comparing + settling + (12 + 2 * chunks) * LAUNCH_S
-
-
-def _chunks(count: int, limit: int) -> tuple[int, int]:
-    """Boxes of a chunk, and the chunks until the limit is reached: later ones end at once."""
-    chunk = min(CHUNK, -(-count // SOLVE["BLOCK"]) * SOLVE["BLOCK"])
-    return chunk, min(-(-count // chunk), -(-2 * limit // chunk))
-
-
-def _later_pairs(images: int, count: int, chunk: int, chunks: int) -> float:
-    """Boxes kept of each chunk against those of the chunks after it."""
-    return images * (chunks - 1) * chunk / 2 * (count - chunk * chunks / 2)
-
-
-def _kind(images: int, pitch: int) -> str:
-    return "small" if images * pitch <= 4096 else "large"
-
-
-def predicted(gpu: Architecture, config: Config, images: int, pitch: int, chunk: int) -> float:
-    """Seconds to compare the boxes of each chunk with one another."""
-    columns, earlier = config["COLUMNS"], 32 * config["WORDS"]
-    square = chunk // columns * (chunk // earlier)
-    halves = square // 2 + max(chunk // columns, chunk // earlier)
-    a_thread = columns / (32 * config.num_warps)
-    tiles = Tiles(
-        count=images * -(-pitch // chunk) * halves,
-        operations=_PAIR * columns * earlier,
-        kind="float32",
-        l2_bytes=24.0 * (columns + earlier) + 4 * columns * config["WORDS"],
-        memory_bytes=images * pitch * (24 + chunk / 8),
-        blocks=6 if a_thread <= 2 else 3,  # by registers
-        efficiency=1 / (1 + 0.3 / a_thread),  # loads of the earlier boxes are shared by a thread's
-    )
-    return seconds(gpu, tiles)

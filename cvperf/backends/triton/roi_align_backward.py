@@ -14,15 +14,21 @@ from torch import Tensor
 from cvperf.backends.registry import layout_of
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for
 from cvperf.backends.triton.launch import launch, machine
-from cvperf.backends.triton.model import Architecture, Tiles, roofline, seconds
-from cvperf.backends.triton.roi_rows import OPERATIONS_AN_INSTRUCTION
+from cvperf.backends.triton.model import (
+    OPERATIONS_AN_INSTRUCTION,
+    Architecture,
+    Tiles,
+    roofline,
+    seconds,
+)
 from cvperf.backends.triton.roi_sampling import (
     alignment,
     channels_last_of,
     sampling_of,
     weights_of,
+    weights_seconds,
 )
-from cvperf.backends.triton.roi_tiles import boxes_of_tiles, check_grad
+from cvperf.backends.triton.roi_tiles import boxes_of_tiles, check_grad, lists_seconds
 from cvperf.kernels.triton import roi_align_backward as kernels
 
 TILE = 8
@@ -168,8 +174,23 @@ def predicted(
     return seconds(gpu, tiles, launches=3)
 
 
-def predicted_share(gpu: Architecture, grads: int, channels: int, pixels: int, size: int) -> float:
-    """Share of the roofline, memory's, that the shipped configuration should reach."""
-    config = SPACE.default(gpu, "half" if size == 2 else "float32")
+def predicted_share(
+    gpu: Architecture, grads: int, channels: int, pixels: int, size: int, before: float = 0.0
+) -> float:
+    """Share of the roofline that the shipped configuration should reach.
+
+    The roofline is memory's: gradients in, maps out. Issuing instructions takes longer: every tile
+    that a box touches works on all of its pixels, and the tables come first.
+
+    Args:
+        gpu: where.
+        grads: values of the gradient, of boxes as ``predicted`` takes them, spread over all maps.
+        channels: of the maps.
+        pixels: of all maps.
+        size: bytes of a value.
+        before: seconds of other kernels that run first, with their launches.
+    """
+    config, boxes = SPACE.default(gpu, "half" if size == 2 else "float32"), grads // (49 * channels)
+    tables = weights_seconds(gpu, boxes) + lists_seconds(gpu, pixels // TILE**2, boxes)
     least = roofline(gpu, 0.0, "float32", (grads + pixels * channels) * size)
-    return least / predicted(gpu, config, grads, channels, pixels, size)
+    return least / (before + tables + predicted(gpu, config, grads, channels, pixels, size))

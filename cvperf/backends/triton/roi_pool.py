@@ -11,9 +11,16 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.registry import layout_of
+from cvperf.backends.triton import roi_rows
 from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
-from cvperf.backends.triton.roi_rows import run_rows
+from cvperf.backends.triton.model import (
+    OPERATIONS_AN_INSTRUCTION,
+    Architecture,
+    Tiles,
+    roofline,
+    seconds,
+)
 from cvperf.backends.triton.roi_sampling import (
     Sampling,
     block_bins,
@@ -23,11 +30,18 @@ from cvperf.backends.triton.roi_sampling import (
     wide,
     worth_turning,
 )
-from cvperf.backends.triton.roi_tiles import boxes_of_tiles, check_grad
+from cvperf.backends.triton.roi_tiles import boxes_of_tiles, check_grad, lists_seconds
 from cvperf.kernels.triton import roi_pool as kernels
 
 TILE = 4
 """Pixels of a tile each way."""
+BACKWARD = Config.of(1, 1, BLOCK_CHANNELS=32)
+VALUE_INSTRUCTIONS = 4
+"""For a value of a pixel: conversion, comparison, two selections (46 counted for 8, all in all)."""
+BIN_INSTRUCTIONS, BOX_INSTRUCTIONS = 70, 80
+"""Of the gradient's warp for a bin, and besides for a box (counted in what compiles)."""
+BIN_PIXELS = 25
+"""That a bin covers, if a box has 28 x 28 pixels and 7 x 7 bins: they overlap."""
 
 
 def roi_pool(
@@ -65,7 +79,7 @@ def roi_pool(
             OUT_CHANNELS_LAST=channels_last,
         )
 
-    run_rows("roi_pool", [image], output, reads_channels_last, 25, run)
+    roi_rows.run_rows("roi_pool", [image], output, reads_channels_last, BIN_PIXELS, run)
     return output, argmax
 
 
@@ -97,19 +111,59 @@ def roi_pool_backward(
         grad, argmax = channels_last_of(grad), channels_last_of(argmax)
     tables = _bins(sampling, TILE)
     tiles = boxes_of_tiles(tables.places, tables.extents, batch_size, [(height, width)], TILE)
-    config = Config.of(1, 1, BLOCK_CHANNELS=32)
     launch(
         kernels.roi_pool_backward,
-        (tiles.count * -(-channels // config["BLOCK_CHANNELS"]),),
+        (tiles.count * -(-channels // BACKWARD["BLOCK_CHANNELS"]),),
         *(grad, argmax, tables.touching, tiles.lists, tiles.begins, tiles.lengths, output),
         *(batch_size, channels, height, width),
-        config=config,
+        config=BACKWARD,
         PH=pooled_height,
         PW=pooled_width,
         CHANNELS_LAST=channels_last,
         TILE=TILE,
     )
     return output
+
+
+def predicted_share(gpu: Architecture, boxes: int, channels: int, pixels: int, size: int) -> float:
+    """Share of the roofline, memory's, that channels last with 7 x 7 bins should reach.
+
+    Bound by issuing instructions, VALUE_INSTRUCTIONS for each value of each pixel of a bin. Stored
+    are a value and its place, 4 bytes.
+    """
+    return roi_rows.predicted_share(
+        *(gpu, boxes, 49, channels, pixels, size, "half" if size == 2 else "float32"),
+        taps=BIN_PIXELS,
+        each_value=VALUE_INSTRUCTIONS,
+        stored_bytes=size + 4,
+    )
+
+
+def predicted_backward_share(
+    gpu: Architecture, boxes: int, channels: int, pixels: int, size: int
+) -> float:
+    """Share of the roofline, memory's, that the gradient with 7 x 7 bins should reach.
+
+    Bound by issuing instructions, unless by L2: a box of 28 x 28 pixels touches 64 tiles of 4 x 4,
+    with 3 bins in each, and every pixel of the tile compares its place with each bin's. The tiles'
+    lists come first. Boxes are taken to be spread over all tiles.
+    """
+    values = boxes * 49 * channels
+    memory_bytes = values * (size + 4) + pixels * channels * size
+    block, blocks = BACKWARD["BLOCK_CHANNELS"], -(-channels // BACKWARD["BLOCK_CHANNELS"])
+    hits, count = 64 * boxes * blocks, -(-pixels // TILE**2) * blocks
+    a_hit = BOX_INSTRUCTIONS + 3 * BIN_INSTRUCTIONS
+    tiles = Tiles(
+        count=count,
+        operations=hits / count * a_hit * OPERATIONS_AN_INSTRUCTION,
+        kind="float32",
+        l2_bytes=hits / count * 3 * block * (size + 4),
+        memory_bytes=memory_bytes,
+        blocks=32,  # of one warp
+        efficiency=0.8,
+    )
+    taken = lists_seconds(gpu, count // blocks, boxes) + seconds(gpu, tiles, launches=3)
+    return roofline(gpu, 0.0, "float32", memory_bytes) / taken
 
 
 def _sampling(

@@ -11,12 +11,18 @@ from torch import Tensor
 from cvperf.backends.registry import layout_of
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for
 from cvperf.backends.triton.launch import machine
-from cvperf.backends.triton.model import Architecture, Tiles, roofline, seconds
+from cvperf.backends.triton.model import (
+    OPERATIONS_AN_INSTRUCTION,
+    Architecture,
+    Tiles,
+    roofline,
+    seconds,
+)
 
-OPERATIONS_AN_INSTRUCTION = 64
-"""Of the model's float32 rate: a multiply-add of 32 lanes. So rates of it are rates of issue."""
 TAP_INSTRUCTIONS = 17
-"""Beside two for each value: addresses, weights, masks and the load (counted in what compiles)."""
+"""Beside each value's: addresses, weights, masks and the load (counted in what compiles)."""
+BOX_PIXELS = 28 * 28
+"""What a box is taken to cover on its map; a pyramid's level gives it 14 to 28 each way."""
 
 
 def _config(rows: int, channels: int, warps: int) -> Config:
@@ -92,23 +98,27 @@ def predicted(
     value_bytes: int,
     kind: str,
     taps: int = 16,
+    each_value: int = 2,
+    stored_bytes: int | None = None,
 ) -> float:
     """Seconds by the analytical model.
 
-    A bin's taps are partly those of its neighbours: L1 is taken to serve 7 of 16. A load of planes
-    moves a sector of 32 bytes for every second value.
+    ``each_value``: instructions for a value of a tap. ``stored_bytes``: of a value that is stored,
+    ``value_bytes`` unless given. A bin's taps are partly those of its neighbours: L1 is taken to
+    serve 7 of 16. A load of planes moves a sector of 32 bytes for every second value.
     """
     tile_rows, tile_channels = config["BLOCK_ROWS"], config["BLOCK_CHANNELS"]
     values = tile_rows * tile_channels
     vector = 1 if kind == "planes" else 16 // value_bytes
-    instructions = values / vector / 32 * taps * (2 * vector + TAP_INSTRUCTIONS)
+    instructions = values / vector / 32 * taps * (each_value * vector + TAP_INSTRUCTIONS)
+    stored_bytes = stored_bytes or value_bytes
     fetched = 16 if kind == "planes" else value_bytes
     tiles = Tiles(
         count=math.ceil(rows / tile_rows) * math.ceil(channels / tile_channels),
         operations=instructions * OPERATIONS_AN_INSTRUCTION,
         kind="float32",
-        l2_bytes=values * (taps * 9 / 16 * fetched + value_bytes),
-        memory_bytes=(map_values + rows * channels) * value_bytes,
+        l2_bytes=values * (taps * 9 / 16 * fetched + stored_bytes),
+        memory_bytes=map_values * value_bytes + rows * channels * stored_bytes,
         blocks=max(1, 16 // config.num_warps),
         efficiency=0.8,
     )
@@ -116,10 +126,39 @@ def predicted(
 
 
 def predicted_share(
-    gpu: Architecture, rows: int, channels: int, map_values: int, value_bytes: int
+    gpu: Architecture,
+    boxes: int,
+    bins: int,
+    channels: int,
+    pixels: int,
+    value_bytes: int,
+    kind: str,
+    *,
+    taps: int = 16,
+    each_value: int = 2,
+    stored_bytes: int | None = None,
+    before: float = 0.0,
 ) -> float:
-    """Share of the roofline, memory's, that channels last with 2 x 2 samples a bin should reach."""
-    kind = "half" if value_bytes == 2 else "float32"
+    """Share of the roofline that the shipped configuration should reach.
+
+    The roofline is memory's: the pixels under the boxes, each once, and what is stored. Issuing the
+    taps' instructions takes longer, or as long; with few boxes, launches and ``before`` do.
+
+    Args:
+        gpu: where.
+        boxes: of ``BOX_PIXELS`` each.
+        bins: of a box.
+        channels: of the maps.
+        pixels: of all maps.
+        value_bytes: of a value of the maps.
+        kind: of ``SPACE``.
+        taps: pixels that a bin reads; 16: 2 x 2 samples.
+        each_value: as for ``predicted``.
+        stored_bytes: as for ``predicted``.
+        before: seconds of other kernels that run first, with their launches.
+    """
+    rows, read = boxes * bins, min(pixels, boxes * BOX_PIXELS) * channels
+    least_bytes = read * value_bytes + rows * channels * (stored_bytes or value_bytes)
     config = SPACE.default(gpu, kind)
-    least = roofline(gpu, 0.0, "float32", (map_values + rows * channels) * value_bytes)
-    return least / predicted(gpu, config, rows, channels, map_values, value_bytes, kind)
+    values = (rows, channels, read, value_bytes, kind, taps, each_value, stored_bytes)
+    return roofline(gpu, 0.0, "float32", least_bytes) / (before + predicted(gpu, config, *values))

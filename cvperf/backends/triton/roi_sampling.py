@@ -12,6 +12,13 @@ from torch import Tensor
 from cvperf.backends.pyramid import pyramid_levels
 from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
+from cvperf.backends.triton.model import (
+    LAUNCH_S,
+    OPERATIONS_AN_INSTRUCTION,
+    Architecture,
+    Tiles,
+    seconds,
+)
 from cvperf.errors import ArgumentError, describe
 from cvperf.kernels.triton import roi_sampling as kernels
 from cvperf.kernels.triton import turn as turn_kernels
@@ -20,6 +27,10 @@ MOST_BINS = 1024
 """Each way: the kernels hold the bins of an axis in registers."""
 BLOCK_PIXELS = 32
 """Pixels of an axis that roi_weights takes at a time."""
+WEIGHTS_INSTRUCTIONS = 2000
+"""Of a warp of roi_weights for 28 pixels and 2 samples a bin (counted in what compiles)."""
+LEVELS_S = 13 * LAUNCH_S
+"""For the levels of a pyramid's boxes: so many operations has ``pyramid_levels``, each a launch."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +158,25 @@ def weights_of(sampling: Sampling, tile: int | None = None) -> Weights:
         enable_fp_fusion=False,
     )
     return tables
+
+
+def weights_seconds(gpu: Architecture, boxes: int) -> float:
+    """Predicted seconds of roi_weights, without its launch.
+
+    Each axis of a box is a warp, and 16 fit a processor by their registers: too few to hide that
+    most of a warp's instructions wait for the one before.
+    """
+    operations = WEIGHTS_INSTRUCTIONS * OPERATIONS_AN_INSTRUCTION
+    tiles = Tiles(2 * boxes, operations, "float32", 0.0, 0.0, blocks=16, efficiency=0.6)
+    return seconds(gpu, tiles, launches=0)
+
+
+def turning_seconds(gpu: Architecture, size: int, tensors: int = 1) -> float:
+    """Predicted seconds of ``channels_last_of`` for tensors of ``size`` bytes in all.
+
+    Bound by memory, which they pass once in and once out.
+    """
+    return 2 * size / gpu.memory_rate + tensors * LAUNCH_S
 
 
 def channels_last_of(tensor: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ configuration. The sizes are those of real layers, since they decide how a kerne
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -133,6 +133,7 @@ def int4_linear() -> Iterator[Call]:
 
 def nms() -> Iterator[Call]:
     from cvperf.backends.triton import nms as backend
+    from cvperf.backends.triton import nms_model
 
     def call(name: str, images: int, count: int, dtype: torch.dtype) -> Call:
         arguments = (meta(images, count, 4, dtype=dtype), meta(images, count, dtype=dtype))
@@ -140,14 +141,19 @@ def nms() -> Iterator[Call]:
             "nms_padded",
             name,
             lambda: backend.nms_padded(*arguments, 0.5, count),
-            lambda gpu: backend.predicted_share(gpu, images, count, count),
+            lambda gpu: nms_model.predicted_share(gpu, images, count, count),
         )
 
     # nms launches the same kernels, and then reads how many boxes are left.
     yield call("1 image of 1,000", 1, 1000, torch.float32)
     yield call("8 images of 10,000, half", 8, 10_000, torch.float16)
     boxes, scores, ids = meta(10_000, 4), meta(10_000), meta(10_000, dtype=torch.int64)
-    yield Call("batched_nms", "10,000", lambda: backend.classwise(boxes, scores, ids, 0.5))
+    yield Call(
+        "batched_nms",
+        "10,000",
+        lambda: backend.classwise(boxes, scores, ids, 0.5),
+        functools.partial(nms_model.predicted_classwise_share, count=10_000, classes=80),
+    )
 
     def softly(method: str, dtype: torch.dtype) -> Call:
         its_boxes, its_scores = meta(1000, 4, dtype=dtype), meta(1000, dtype=dtype)
@@ -155,6 +161,7 @@ def nms() -> Iterator[Call]:
             "soft_nms",
             method,
             lambda: backend.selected_softly(its_boxes, its_scores, method, 0.3, 0.5, 0.001, None),
+            functools.partial(nms_model.predicted_soft_share, count=1000, method=method),
         )
 
     yield softly("linear", torch.float32)
@@ -165,78 +172,125 @@ def roi_align() -> Iterator[Call]:
     from cvperf.backends.triton import roi_align as forward
     from cvperf.backends.triton import roi_align_backward as backward
     from cvperf.backends.triton import roi_rows
+    from cvperf.backends.triton.roi_sampling import turning_seconds, weights_seconds
 
     boxes, size, half = meta(1000, 5), (1, 256, 200, 336), torch.float16
     pixels = size[2] * size[3]
 
-    def align(name: str, image: Tensor, count: int = 1000, bins: int = 7, ratio: int = 2) -> Call:
-        values = (256, 256 * pixels, image.element_size())
+    def nothing(gpu: Architecture) -> float:
+        return 0.0
+
+    def turning(tensor: Tensor) -> Callable[[Architecture], float]:
+        return functools.partial(turning_seconds, size=tensor.nbytes)
+
+    def align(
+        name: str,
+        image: Tensor,
+        kind: str,
+        before: Callable[[Architecture], float] = nothing,
+        count: int = 1000,
+        bins: int = 7,
+        ratio: int = 2,
+    ) -> Call:
+        values = (count, bins * bins, 256, pixels, image.element_size(), kind)
         return Call(
             "roi_align",
             name,
             lambda: forward.roi_align(image, boxes[:count], 0.25, bins, bins, ratio, True),
-            lambda gpu: roi_rows.predicted_share(gpu, count * bins * bins, *values),
+            lambda gpu: roi_rows.predicted_share(gpu, *values, before=before(gpu)),
         )
 
-    yield align("channels last, float16", channels_last(*size, dtype=half))
-    yield align("channels last, float32", channels_last(*size))
-    yield align("NCHW, bfloat16, map turned", meta(*size, dtype=torch.bfloat16))
-    yield replace(align("NCHW, float32, few boxes", meta(*size), 20), share=None)
+    yield align("channels last, float16", channels_last(*size, dtype=half), "half")
+    yield align("channels last, float32", channels_last(*size), "float32")
+    planes = meta(*size, dtype=torch.bfloat16)
+    yield align("NCHW, bfloat16, map turned", planes, "half, turned", turning(planes))
+    yield align("NCHW, float32, few boxes", meta(*size), "planes", count=20)
+    # Samples are about a pixel apart: a bin of 2 x 2 pixels reads 4 x 4.
     adaptive = channels_last(*size, dtype=torch.bfloat16)
-    yield replace(align("adaptive, bfloat16", adaptive, 100, 14, -1), share=None)
+    tables = functools.partial(weights_seconds, boxes=100)
+    yield align("adaptive, bfloat16", adaptive, "half", tables, 100, 14, -1)
 
-    def gradient(name: str, grad: Tensor) -> Call:
-        values = (256, pixels, grad.element_size())
+    def gradient(
+        name: str, grad: Tensor, before: Callable[[Architecture], float] = nothing
+    ) -> Call:
+        values = (grad.numel(), 256, pixels, grad.element_size())
         args = (grad, boxes, 0.25, 7, 7, *size, 2, True)
         return Call(
             "roi_align_backward",
             name,
             lambda: backward.roi_align_backward(*args),
-            lambda gpu: backward.predicted_share(gpu, grad.numel(), *values),
+            lambda gpu: backward.predicted_share(gpu, *values, before(gpu)),
         )
 
     yield gradient("channels last, float16", channels_last(1000, 256, 7, 7, dtype=half))
     yield gradient("channels last, float32", channels_last(1000, 256, 7, 7))
-    yield gradient("NCHW, float32", meta(1000, 256, 7, 7))
+    planes = meta(1000, 256, 7, 7)
+    yield gradient("NCHW, float32", planes, turning(planes))
+    yield from _pyramid()
 
+
+def _pyramid() -> Iterator[Call]:
+    from cvperf.backends.triton import roi_align as forward
+    from cvperf.backends.triton import roi_align_backward as backward
+    from cvperf.backends.triton import roi_rows
+    from cvperf.backends.triton.roi_sampling import LEVELS_S, turning_seconds
+
+    boxes = meta(1000, 5)
     scales = [2.0**-level for level in range(2, 7)]
-    heights, widths = ([-(-side // 2**level) for level in range(5)] for side in size[2:])
+    heights, widths = ([-(-side // 2**level) for level in range(5)] for side in (200, 336))
     canonical = (2, False, 224.0, 4)
-    for dtype, make in ((half, channels_last), (torch.bfloat16, meta)):
-        layout = "channels last" if make is channels_last else "NCHW"
+    pixels = sum(height * width for height, width in zip(heights, widths, strict=True))
+
+    def both(layout: str, make: Callable[..., Tensor], dtype: torch.dtype) -> Iterator[Call]:
         sizes = zip(heights, widths, strict=True)
         maps = [make(1, 256, *each, dtype=dtype) for each in sizes]
         grad = make(1000, 256, 7, 7, dtype=dtype)
+        turns, name = make is meta, f"five levels, {layout}"
+        values = (1000, 49, 256, pixels, dtype.itemsize, "half, turned" if turns else "half")
+
+        def before(gpu: Architecture, tensors: Sequence[Tensor]) -> float:
+            size = sum(each.nbytes for each in tensors)
+            return LEVELS_S + (turning_seconds(gpu, size, len(tensors)) if turns else 0.0)
+
         yield Call(
             "multiscale_roi_align",
-            f"five levels, {layout}",
-            functools.partial(forward.multiscale_roi_align, maps, boxes, scales, 7, 7, *canonical),
+            name,
+            lambda: forward.multiscale_roi_align(maps, boxes, scales, 7, 7, *canonical),
+            lambda gpu: roi_rows.predicted_share(gpu, *values, before=before(gpu, maps)),
         )
         yield Call(
             "multiscale_roi_align_backward",
-            f"five levels, {layout}",
-            functools.partial(
-                backward.multiscale_roi_align_backward,
-                *(grad, boxes, scales, 7, 7, 1, 256, heights, widths, *canonical),
+            name,
+            lambda: backward.multiscale_roi_align_backward(
+                *(grad, boxes, scales, 7, 7, 1, 256, heights, widths, *canonical)
+            ),
+            lambda gpu: backward.predicted_share(
+                *(gpu, grad.numel(), 256, pixels, dtype.itemsize, before(gpu, [grad]))
             ),
         )
+
+    yield from both("channels last", channels_last, torch.float16)
+    yield from both("NCHW", meta, torch.bfloat16)
 
 
 def roi_pool() -> Iterator[Call]:
     from cvperf.backends.triton import roi_pool as backend
 
     boxes, size, dtype = meta(1000, 5), (1, 256, 200, 336), torch.float16
+    values = (1000, 256, 200 * 336, dtype.itemsize)
     image, grad = channels_last(*size, dtype=dtype), channels_last(1000, 256, 7, 7, dtype=dtype)
     argmax = channels_last(1000, 256, 7, 7, dtype=torch.int32)
     yield Call(
         "roi_pool",
         "channels last, float16",
         lambda: backend.roi_pool(image, boxes, 0.25, 7, 7),
+        lambda gpu: backend.predicted_share(gpu, *values),
     )
     yield Call(
         "roi_pool_backward",
         "channels last, float16",
         lambda: backend.roi_pool_backward(grad, boxes, argmax, 0.25, 7, 7, *size),
+        lambda gpu: backend.predicted_backward_share(gpu, *values),
     )
 
 

@@ -20,6 +20,7 @@ _LAYERS = {
     "3x3 256-256 28x28 s2 n32": (32, 256, 28, 256, 3, 2, 1),
     "3x3 512-512 7x7 n1": (1, 512, 7, 512, 3, 1, 1),
     "7x7 3-64 224x224 s2 n32": (32, 3, 224, 64, 7, 2, 1),
+    "dw3x3 32 112x112 n32": (32, 32, 112, 32, 3, 1, 32),
     "dw3x3 96 112x112 s2 n32": (32, 96, 112, 96, 3, 2, 96),
     "dw5x5 672 14x14 n1": (1, 672, 14, 672, 5, 1, 672),
 }
@@ -43,7 +44,7 @@ def calls() -> Iterator[Call]:
     """Every call; the model's pick differs with the architecture, and some kinds are forced."""
     for name in _LAYERS:
         yield _forward(name, torch.float16)
-    for name in list(_LAYERS)[1:7]:
+    for name in list(_LAYERS)[1:8]:
         yield from _gradients(name, torch.float16)
     one, small = "3x3 128-128 28x28 n32", "3x3 512-512 7x7 n1"
     yield from _gradients(one, torch.float16, "tall")
@@ -62,6 +63,7 @@ def calls() -> Iterator[Call]:
 
 def _forward(name: str, dtype: torch.dtype, algorithm: str = "automatic") -> Call:
     from cvperf.backends.triton import conv2d as backend
+    from cvperf.backends.triton import conv2d_depthwise_plan as depthwise
     from cvperf.backends.triton import conv2d_plan as plan
 
     image, weight, residual, geometry = _tensors(_LAYERS[name], dtype)
@@ -70,16 +72,20 @@ def _forward(name: str, dtype: torch.dtype, algorithm: str = "automatic") -> Cal
     layer = Layer.of(image.shape, weight.shape, *geometry)
     kind = _kind(dtype, algorithm)
 
+    sizes = dtype.itemsize, dtype.itemsize
+
     def share(gpu: Architecture) -> float:
-        product = plan.forward_product(layer, kind, dtype.itemsize, dtype.itemsize)
+        if layer.depthwise:
+            return depthwise.predicted_share(gpu, depthwise.Gather(layer, *sizes, residual=True))
+        product = plan.forward_product(layer, kind, *sizes)
         return plan.predicted_share(gpu, (plan.FLAT if layer.flat else plan.FORWARD)[kind], product)
 
     about = f"{name} {_name(dtype)}" + (" precise" if algorithm == "precise" else "")
-    dense = None if layer.depthwise else share
-    return Call("conv2d", about, lambda: backend.conv2d(*arguments), dense)
+    return Call("conv2d", about, lambda: backend.conv2d(*arguments), share)
 
 
 def _gradients(name: str, dtype: torch.dtype, forced: str | None = None) -> Iterator[Call]:
+    from cvperf.backends.triton import conv2d_depthwise_plan as depthwise
     from cvperf.backends.triton import conv2d_grad as backend
     from cvperf.backends.triton import conv2d_plan as plan
     from cvperf.backends.triton.configs import forcing
@@ -96,14 +102,21 @@ def _gradients(name: str, dtype: torch.dtype, forced: str | None = None) -> Iter
         ),
     }
 
+    size = dtype.itemsize
+
     def input_share(gpu: Architecture) -> float:
-        product = plan.input_grad_product(layer, kind, dtype.itemsize)
-        return plan.predicted_share(gpu, plan.INPUT_GRAD[kind], product)
+        if layer.depthwise:
+            gather = depthwise.Gather(layer, size, size, turned=True)
+            return depthwise.predicted_share(gpu, gather)
+        product = plan.input_grad_product(layer, kind, size)
+        return plan.predicted_share(gpu, plan.INPUT_GRAD[kind], product, forced)
 
     def weight_share(gpu: Architecture) -> float:
+        if layer.depthwise:
+            return depthwise.weight_grad_predicted_share(gpu, layer, size)
         space = (plan.FLAT_WEIGHT_GRAD if layer.flat else plan.WEIGHT_GRAD)[kind]
-        product = plan.weight_grad_product(layer, kind, dtype.itemsize)
-        return plan.predicted_share(gpu, space, product)
+        product = plan.weight_grad_product(layer, kind, size)
+        return plan.predicted_share(gpu, space, product, forced)
 
     def under_force(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
         def forced_run() -> Tensor:
@@ -113,12 +126,12 @@ def _gradients(name: str, dtype: torch.dtype, forced: str | None = None) -> Iter
         return run if forced is None else forced_run
 
     about = f"{name} {_name(dtype)}" + ("" if forced is None else f" {forced}")
-    modelled = forced is None and not layer.depthwise
     for (op, run), share in zip(runs.items(), (input_share, weight_share), strict=True):
-        yield Call(op, about, under_force(run), share if modelled else None)
+        yield Call(op, about, under_force(run), share)
 
 
 def _int8(name: str, dtype: torch.dtype, zero: int) -> Call:
+    from cvperf.backends.triton import conv2d_depthwise_plan as depthwise
     from cvperf.backends.triton import conv2d_int8 as backend
     from cvperf.backends.triton import conv2d_plan as plan
     from cvperf.backends.triton.layouts import packed_conv2d_int8_shape
@@ -134,13 +147,14 @@ def _int8(name: str, dtype: torch.dtype, zero: int) -> Call:
     layer = Layer.of(image.shape, weight.shape, *geometry)
 
     def share(gpu: Architecture) -> float:
+        if layer.depthwise:
+            return depthwise.predicted_share(gpu, depthwise.Gather(layer, 1, 1, residual=True))
         product = plan.forward_product(layer, "int8", 1, 1)
         space = (plan.FLAT if layer.flat else plan.FORWARD)["int8"]
         return plan.predicted_share(gpu, space, product)
 
     about = f"int8 {name} {_name(dtype)}" + (f", zero point {zero}" if zero else "")
-    dense = None if layer.depthwise else share
-    return Call("conv2d_int8", about, lambda: backend.conv2d_int8(*arguments), dense)
+    return Call("conv2d_int8", about, lambda: backend.conv2d_int8(*arguments), share)
 
 
 def _kind(dtype: torch.dtype, algorithm: str) -> str:
