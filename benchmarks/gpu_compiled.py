@@ -28,7 +28,7 @@ class Fact:
         registers: of a thread.
         shared: bytes of shared memory of a block.
         opcodes: notable instructions in it.
-        share: predicted share of the roofline of the whole call; None if it has no prediction.
+        share: predicted share of the roofline of the whole call.
     """
 
     op: str
@@ -38,12 +38,12 @@ class Fact:
     registers: int
     shared: int
     opcodes: tuple[str, ...]
-    share: float | None
+    share: float
 
 
 def facts(call: Call, capability: int, kernels: Iterable[Compiled]) -> list[Fact]:
     """What is kept of the kernels that a call compiled for an architecture."""
-    share = call.share and float(f"{call.share(ARCHITECTURES[capability]):.3g}")
+    share = float(f"{call.share(ARCHITECTURES[capability]):.3g}")
     return [
         Fact(
             *(call.op, call.name, one.kernel, capability, one.registers, one.shared, one.notable),
@@ -88,7 +88,7 @@ def rows(known: Iterable[Fact]) -> list[tuple[str, ...]]:
             _range([one.registers for one in its]),
             _range([one.shared / 1024 for one in its]),
             " ".join(dict.fromkeys(opcode for one in its for opcode in one.opcodes)) or "none",
-            _range([100 * one.share for one in its if one.share is not None], _percent, " %"),
+            _range([100 * one.share for one in its], _percent, " %"),
         )
         for (op, kernel, capability), its in sorted(groups.items(), key=lambda one: place(*one[0]))
     ]

@@ -12,7 +12,7 @@ tile's size.
 Predicted, H100, 1,000 boxes of 28 x 28 pixels, 256 channels, 7 x 7 bins, float16: forward 25 pixels
 a bin x 49 instructions a vector of 8 channels (counted in what compiles): 60 M warp instructions,
 90 us. Backward: 64 tiles a box, 8 blocks of channels, 3 bins of 70 instructions in each and 80 for
-the box: 150 M, 220 us, and 33 us for the lists; torchvision's 12.5 M atomic additions take about 50
+the box: 150 M, 220 us, and 36 us for the lists; torchvision's 12.5 M atomic additions take about 50
 us but in any order.
 Source: Girshick, "Fast R-CNN", ICCV 2015.
 

@@ -163,15 +163,11 @@ def test_every_call_that_ships_is_predicted_above_its_roofline(gpu) -> None:
     from cvperf.backends.triton import shipped
 
     for call in shipped.calls():
-        if call.share is None and call.op.startswith("conv2d"):
-            continue
-        assert call.share is not None, f"{call.op}, {call.name}"
         assert 0 < call.share(gpu) <= 1, f"{call.op}, {call.name}"
 
 
 def test_the_levels_of_boxes_take_as_many_launches_as_the_model_counts() -> None:
     pytest.importorskip("triton")
-    from cvperf.backends.triton.model import LAUNCH_S
     from cvperf.backends.triton.roi_sampling import LEVELS_S
 
     class Launches(TorchDispatchMode):

@@ -20,16 +20,6 @@ def layer(
 
 
 @each_gpu
-def test_every_convolution_that_ships_has_a_share(gpu: Architecture) -> None:
-    pytest.importorskip("triton")
-    from cvperf.backends.triton import shipped_conv2d
-
-    for call in shipped_conv2d.calls():
-        assert call.share is not None
-        assert 0 < call.share(gpu) <= 1, f"{call.op} {call.name}"
-
-
-@each_gpu
 def test_no_depthwise_convolution_is_predicted_below_its_roofline(gpu: Architecture) -> None:
     for one in (
         *(layer(1, 3, 5), layer(1, 96, 1, kernel=1), layer(8, 48, 33, kernel=7, stride=3)),

@@ -59,8 +59,6 @@ ARCHITECTURES = {one.capability: one for one in (A100, H100, B200)}
 
 LAUNCH_S = 3e-6
 """From one kernel's end to the next one's first instruction."""
-OPERATIONS_AN_INSTRUCTION = 64
-"""Of the float32 rate: a multiply-add of 32 lanes. So rates of it are rates of issue."""
 
 
 def architecture(capability: int, processors: int, shared_bytes: int) -> Architecture:

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from cvperf.backends.triton.configs import Config, Space
-from cvperf.backends.triton.model import (
-    LAUNCH_S,
-    OPERATIONS_AN_INSTRUCTION,
-    Architecture,
-    Tiles,
-    seconds,
-)
+from cvperf.backends.triton.model import LAUNCH_S, Architecture, Tiles, seconds
 
 CHUNK = 4096
 """Boxes settled by one launch: each box takes CHUNK / 8 bytes of bits."""
@@ -106,7 +100,7 @@ def predicted_soft_share(gpu: Architecture, count: int, method: str) -> float:
     the winner's corners, the barriers of the reduction, and the write of the scores; besides, all
     boxes are compared in each step.
     """
-    rate = gpu.rates["float32"] / (_SOFT_INSTRUCTIONS[method] * OPERATIONS_AN_INSTRUCTION / 32)
+    rate = 32 * gpu.rates["issue"] / _SOFT_INSTRUCTIONS[method]
     a_step = _SOFT_STEP_S + count / (rate / gpu.processors)
     return count * count / 2 / rate / (count * a_step + LAUNCH_S)
 

@@ -14,13 +14,7 @@ from torch import Tensor
 from cvperf.backends.registry import layout_of
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for
 from cvperf.backends.triton.launch import launch, machine
-from cvperf.backends.triton.model import (
-    OPERATIONS_AN_INSTRUCTION,
-    Architecture,
-    Tiles,
-    roofline,
-    seconds,
-)
+from cvperf.backends.triton.model import Architecture, Tiles, roofline, seconds
 from cvperf.backends.triton.roi_sampling import (
     alignment,
     channels_last_of,
@@ -164,8 +158,8 @@ def predicted(
     hits = 20 * boxes * blocks
     tiles = Tiles(
         count=count,
-        operations=hits / count * a_thread * threads / 32 * OPERATIONS_AN_INSTRUCTION,
-        kind="float32",
+        operations=hits / count * a_thread * threads / 32,
+        kind="issue",
         l2_bytes=hits / count * 9 * block * value_bytes,
         memory_bytes=(grads + pixels * channels) * value_bytes,
         blocks=max(1, 16 // config.num_warps),

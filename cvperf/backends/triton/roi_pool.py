@@ -14,13 +14,7 @@ from cvperf.backends.registry import layout_of
 from cvperf.backends.triton import roi_rows
 from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
-from cvperf.backends.triton.model import (
-    OPERATIONS_AN_INSTRUCTION,
-    Architecture,
-    Tiles,
-    roofline,
-    seconds,
-)
+from cvperf.backends.triton.model import Architecture, Tiles, roofline, seconds
 from cvperf.backends.triton.roi_sampling import (
     Sampling,
     block_bins,
@@ -155,8 +149,8 @@ def predicted_backward_share(
     a_hit = BOX_INSTRUCTIONS + 3 * BIN_INSTRUCTIONS
     tiles = Tiles(
         count=count,
-        operations=hits / count * a_hit * OPERATIONS_AN_INSTRUCTION,
-        kind="float32",
+        operations=hits / count * a_hit,
+        kind="issue",
         l2_bytes=hits / count * 3 * block * (size + 4),
         memory_bytes=memory_bytes,
         blocks=32,  # of one warp

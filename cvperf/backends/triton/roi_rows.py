@@ -11,13 +11,7 @@ from torch import Tensor
 from cvperf.backends.registry import layout_of
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for
 from cvperf.backends.triton.launch import machine
-from cvperf.backends.triton.model import (
-    OPERATIONS_AN_INSTRUCTION,
-    Architecture,
-    Tiles,
-    roofline,
-    seconds,
-)
+from cvperf.backends.triton.model import Architecture, Tiles, roofline, seconds
 
 TAP_INSTRUCTIONS = 17
 """Beside each value's: addresses, weights, masks and the load (counted in what compiles)."""
@@ -115,8 +109,8 @@ def predicted(
     fetched = 16 if kind == "planes" else value_bytes
     tiles = Tiles(
         count=math.ceil(rows / tile_rows) * math.ceil(channels / tile_channels),
-        operations=instructions * OPERATIONS_AN_INSTRUCTION,
-        kind="float32",
+        operations=instructions,
+        kind="issue",
         l2_bytes=values * (taps * 9 / 16 * fetched + stored_bytes),
         memory_bytes=map_values * value_bytes + rows * channels * stored_bytes,
         blocks=max(1, 16 // config.num_warps),

@@ -12,13 +12,7 @@ from torch import Tensor
 from cvperf.backends.pyramid import pyramid_levels
 from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
-from cvperf.backends.triton.model import (
-    LAUNCH_S,
-    OPERATIONS_AN_INSTRUCTION,
-    Architecture,
-    Tiles,
-    seconds,
-)
+from cvperf.backends.triton.model import LAUNCH_S, Architecture, Tiles, seconds
 from cvperf.errors import ArgumentError, describe
 from cvperf.kernels.triton import roi_sampling as kernels
 from cvperf.kernels.triton import turn as turn_kernels
@@ -166,8 +160,7 @@ def weights_seconds(gpu: Architecture, boxes: int) -> float:
     Each axis of a box is a warp, and 16 fit a processor by their registers: too few to hide that
     most of a warp's instructions wait for the one before.
     """
-    operations = WEIGHTS_INSTRUCTIONS * OPERATIONS_AN_INSTRUCTION
-    tiles = Tiles(2 * boxes, operations, "float32", 0.0, 0.0, blocks=16, efficiency=0.6)
+    tiles = Tiles(2 * boxes, WEIGHTS_INSTRUCTIONS, "issue", 0.0, 0.0, blocks=16, efficiency=0.6)
     return seconds(gpu, tiles, launches=0)
 
 

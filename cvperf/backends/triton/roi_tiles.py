@@ -61,8 +61,7 @@ def lists_seconds(gpu: model.Architecture, tiles: int, boxes: int) -> float:
     the prefix sums. The tables of 1,000 boxes stay in L1.
     """
     instructions = -(-boxes // 1024) * LIST_INSTRUCTIONS
-    operations = instructions * model.OPERATIONS_AN_INSTRUCTION
-    work = model.Tiles(tiles, operations, "float32", 0.0, 0.0, blocks=7, efficiency=0.5)
+    work = model.Tiles(tiles, instructions, "issue", 0.0, 0.0, blocks=7, efficiency=0.5)
     return model.seconds(gpu, work, launches=0)
 
 

@@ -25,14 +25,13 @@ class Call:
         op: the op.
         name: what is special about it; (op, name) is unique.
         run: makes the call; within ``offline.compiling``.
-        share: share of the roofline that the analytical model predicts on an architecture; None
-            for a call that is not about speed.
+        share: share of the roofline that the analytical model predicts on an architecture.
     """
 
     op: str
     name: str
     run: Callable[[], Any]
-    share: Callable[[Architecture], float] | None = None
+    share: Callable[[Architecture], float]
 
 
 def calls() -> Iterator[Call]:
