@@ -5,7 +5,6 @@ docs/gpu.md shows what is compiled here; it is made from a file that these tests
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -94,6 +93,9 @@ def searched() -> dict[str, Searched]:
     first = "7x7 3-64 224x224 s2 n32 float16"
     return found | {
         "conv2d tf32": Searched(conv2d_plan.FORWARD["tf32"], run_of[f"conv2d: {layer} float32"]),
+        "conv2d float32": Searched(
+            conv2d_plan.FORWARD["float32"], run_of[f"conv2d: {layer} float32 precise"]
+        ),
         "conv2d int8": Searched(
             conv2d_plan.FORWARD["int8"], run_of[f"conv2d_int8: int8 {layer} uint8"]
         ),
@@ -126,7 +128,6 @@ def every_epilogue_of_int4() -> None:
     int4_linear(x, weight, meta(n, k // 32, **half), zero, meta(n, **half), "silu")
 
 
-@pytest.mark.skipif("CVPERF_TEST_ALL" not in os.environ, reason="CVPERF_TEST_ALL=1: 3 minutes more")
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("name", searched())
 def test_every_candidate_of_autotuning_fits_without_spills(name: str, capability: int) -> None:
