@@ -1,4 +1,4 @@
-"""How element-wise kernels see a tensor: where in memory the channels lie."""
+"""Where in memory the channels of a tensor lie."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from torch import Tensor
 from cvperf.backends.registry import layout_of
 
 
+def memory_format(channels_last: bool) -> torch.memory_format:
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
 def dense_format(tensor: Tensor) -> torch.memory_format:
     """Channels-last if the tensor is stored so, else contiguous: the format of its output too."""
-    channels_last = layout_of(tensor) == "channels_last"
-    return torch.channels_last if channels_last else torch.contiguous_format
+    return memory_format(layout_of(tensor) == "channels_last")
 
 
 def dense(tensor: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.registry import layout_of
+from cvperf.errors import ArgumentError, describe
 
 
 def pyramid_levels(
@@ -40,6 +41,22 @@ def pyramid_levels(
     first = int(-math.log2(scales[0]))
     level = torch.clamp(level, min=first, max=first + len(scales) - 1) - first
     return level.nan_to_num_(nan=-1.0).to(torch.int32)
+
+
+def as_pyramid(features: Sequence[Tensor]) -> list[Tensor]:
+    """The levels in the one layout that they share (``pyramid_format``); copies what has another.
+
+    Raises:
+        ArgumentError: they differ in images, channels or dtype.
+    """
+    first = features[0]
+    if any(each.shape[:2] != first.shape[:2] or each.dtype != first.dtype for each in features):
+        raise ArgumentError(
+            "features must share images, channels and dtype, got "
+            + ", ".join(map(describe, features))
+        )
+    format = pyramid_format(features)
+    return [each.contiguous(memory_format=format) for each in features]
 
 
 def pyramid_format(features: Sequence[Tensor]) -> torch.memory_format:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cvperf.backends.channels import memory_format
 from cvperf.backends.registry import FLOATING, layout_of
 from cvperf.errors import ArgumentError, check_tensor, describe
 
@@ -109,7 +110,3 @@ def fake_output(input: Tensor, rois: Tensor, height: int, width: int) -> Tensor:
         device=input.device,
         memory_format=memory_format(layout_of(input) == "channels_last"),
     )
-
-
-def memory_format(channels_last: bool) -> torch.memory_format:
-    return torch.channels_last if channels_last else torch.contiguous_format

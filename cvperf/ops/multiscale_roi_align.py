@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvperf.backends.channels import memory_format
 from cvperf.backends.pyramid import pyramid_format
 from cvperf.backends.registry import FLOATING, layout_of
 from cvperf.errors import ArgumentError, check_tensor, describe
 from cvperf.ops._library import define
-from cvperf.ops._rois import as_output_size, as_rois, check_sampling_ratio, memory_format
+from cvperf.ops._rois import as_output_size, as_rois, check_sampling_ratio
 
 
 def multiscale_roi_align(

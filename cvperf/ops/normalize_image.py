@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cvperf.backends.channels import memory_format
 from cvperf.backends.registry import layout_of
 from cvperf.errors import ArgumentError, check_number, check_tensor, describe
 from cvperf.ops._library import define
@@ -99,7 +100,7 @@ def _fake(
     dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:
-    format = torch.channels_last if channels_last else torch.contiguous_format
+    format = memory_format(channels_last)
     return torch.empty_like(image, dtype=dtype, memory_format=format)
 
 

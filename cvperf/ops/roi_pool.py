@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvperf.backends.channels import memory_format
 from cvperf.backends.registry import layout_of
 from cvperf.ops._library import define
 from cvperf.ops._rois import (
@@ -16,7 +17,6 @@ from cvperf.ops._rois import (
     check_map,
     check_scale,
     fake_output,
-    memory_format,
 )
 
 

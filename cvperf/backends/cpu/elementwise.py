@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cvperf import _C
-from cvperf.backends.channels import channel_view, dense, dense_format
+from cvperf.backends.channels import channel_view, dense, dense_format, memory_format
 from cvperf.backends.cpu.dtypes import DTYPES
 from cvperf.backends.cpu.memory import empty
 from cvperf.backends.registry import FLOATING, layout_of, register
@@ -84,7 +84,7 @@ def normalize_image(
     image = dense(image)
     count, channels, height, width = image.shape
     offset, factor = _offset_and_factor(tuple(mean), tuple(std))
-    format = torch.channels_last if channels_last else torch.contiguous_format
+    format = memory_format(channels_last)
     output = empty((count, channels, height, width), dtype, format)
     if image.is_contiguous(memory_format=format):
         inner = 1 if channels_last else height * width

@@ -10,8 +10,9 @@ from torch import Tensor
 from cvperf import _C
 from cvperf.backends.cpu.dtypes import DTYPES
 from cvperf.backends.cpu.memory import empty
-from cvperf.backends.pyramid import pyramid_format, pyramid_levels
+from cvperf.backends.pyramid import as_pyramid, pyramid_format, pyramid_levels
 from cvperf.backends.registry import FLOATING, layout_of, register
+from cvperf.backends.rois import check_grad
 from cvperf.errors import ArgumentError, describe
 
 _RoiSizes = tuple[int, int, int, int, int, int]
@@ -60,15 +61,10 @@ def _align(
     """One kernel call for all levels; ``canonical`` chooses among them if they are several."""
     images, channels = features[0].shape[:2]
     format = pyramid_format(features)
-    features = [each.contiguous(memory_format=format) for each in features]
+    features = as_pyramid(features)
     for each in features:
         height, width = each.shape[2:]
         _roi_sizes(images, channels, height, width, *bins)
-        if each.shape[:2] != features[0].shape[:2] or each.dtype != features[0].dtype:
-            raise ArgumentError(
-                "features must share images, channels and dtype, got "
-                + ", ".join(map(describe, features))
-            )
     checked = _roi_boxes(boxes, images, features[0].dtype)
     levels = pyramid_levels(boxes, scales, *canonical) if len(scales) > 1 else None
     output = empty((checked.shape[0], channels, *bins), features[0].dtype, format)
@@ -143,7 +139,8 @@ def _align_backward(
     images, channels, _, _, *bins = sizes[0]
     checked = _roi_boxes(boxes, images, grad.dtype)
     for each in sizes:
-        _check_roi_grad("grad", grad, checked, _roi_sizes(*each))
+        _roi_sizes(*each)
+        check_grad("grad", grad, checked, channels, (each[4], each[5]))
     levels = pyramid_levels(boxes, scales, *canonical) if len(scales) > 1 else None
     grads = [empty(each[:4], grad.dtype, format) for each in sizes]
     _C.roi_align_backward(
@@ -213,8 +210,8 @@ def roi_pool_backward(
     argmax = argmax.to(torch.int32).contiguous(memory_format=format)
     boxes = _roi_boxes(boxes, batch_size, grad.dtype)
     sizes = _roi_sizes(batch_size, channels, height, width, pooled_height, pooled_width)
-    _check_roi_grad("grad", grad, boxes, sizes)
-    _check_roi_grad("argmax", argmax, boxes, sizes)
+    check_grad("grad", grad, boxes, channels, (pooled_height, pooled_width))
+    check_grad("argmax", argmax, boxes, channels, (pooled_height, pooled_width))
     image_grad = torch.empty(sizes[:4], dtype=grad.dtype, memory_format=format)
     _C.roi_pool_backward(
         DTYPES[grad.dtype],
@@ -276,11 +273,3 @@ def _roi_sizes(
             f"{[images, channels, height, width]}, bins are {[pooled_height, pooled_width]}"
         )
     return images, channels, height, width, pooled_height, pooled_width
-
-
-def _check_roi_grad(name: str, grad: Tensor, boxes: Tensor, sizes: _RoiSizes) -> None:
-    expected = (boxes.shape[0], sizes[1], sizes[4], sizes[5])
-    if tuple(grad.shape) != expected:
-        raise ArgumentError(
-            f"{name} must be [boxes, channels, bins, bins] = {list(expected)}, got {describe(grad)}"
-        )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cvperf.backends.channels import dense, dense_format
+from cvperf.backends.channels import dense, dense_format, memory_format
 from cvperf.backends.reference.activation import activate
 from cvperf.backends.registry import FLOATING, register
 
@@ -65,6 +65,6 @@ def normalize_image(
     channels_last: bool,
 ) -> Tensor:
     mean_, std_ = (along(torch.tensor(each).double(), 1, image) for each in (mean, std))
-    format = torch.channels_last if channels_last else torch.contiguous_format
+    format = memory_format(channels_last)
     value = (image.double() / 255 - mean_) / std_
     return value.to(dtype).contiguous(memory_format=format)

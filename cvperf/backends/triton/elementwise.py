@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cvperf.backends.channels import channel_view, dense, dense_format
+from cvperf.backends.channels import channel_view, dense, dense_format, memory_format
 from cvperf.backends.registry import layout_of
 from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
@@ -98,7 +98,7 @@ def normalize_image(
     image = dense(image)
     count, channels, height, width = image.shape
     offset, factor = _offset_and_factor(tuple(mean), tuple(std), image.device)
-    format = torch.channels_last if channels_last else torch.contiguous_format
+    format = memory_format(channels_last)
     if image.is_contiguous(memory_format=format):
         inner = 1 if channels_last else height * width
         view = (image.numel() // max(channels * inner, 1), channels, inner)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cvperf.backends.pyramid import pyramid_format
+from cvperf.backends.pyramid import as_pyramid, pyramid_format
 from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
 from cvperf.backends.triton.roi_rows import run_rows
@@ -24,7 +24,6 @@ from cvperf.backends.triton.roi_sampling import (
     wide,
     worth_turning,
 )
-from cvperf.errors import ArgumentError, describe
 from cvperf.kernels.triton import roi_align as kernels
 from cvperf.kernels.triton import roi_sampling as sampling_kernels
 
@@ -73,13 +72,7 @@ def _align(
 ) -> Tensor:
     images, channels = features[0].shape[:2]
     format = pyramid_format(features)
-    features = [each.contiguous(memory_format=format) for each in features]
-    for each in features:
-        if each.shape[:2] != features[0].shape[:2] or each.dtype != features[0].dtype:
-            raise ArgumentError(
-                "features must share images, channels and dtype, got "
-                + ", ".join(map(describe, features))
-            )
+    features = as_pyramid(features)
     sizes = [(each.shape[2], each.shape[3]) for each in features]
     sampling = sampling_of(boxes, scales, images, channels, sizes, bins, ratio, aligned, canonical)
     count = sampling.boxes.shape[0]

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cvperf.backends.channels import memory_format
 from cvperf.backends.registry import layout_of
+from cvperf.backends.rois import check_grad
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for
 from cvperf.backends.triton.launch import launch, machine
 from cvperf.backends.triton.model import Architecture, Tiles, roofline, seconds
@@ -22,7 +24,7 @@ from cvperf.backends.triton.roi_sampling import (
     weights_of,
     weights_seconds,
 )
-from cvperf.backends.triton.roi_tiles import boxes_of_tiles, check_grad, lists_seconds
+from cvperf.backends.triton.roi_tiles import boxes_of_tiles, lists_seconds
 from cvperf.kernels.triton import roi_align_backward as kernels
 
 TILE = 8
@@ -91,7 +93,7 @@ def multiscale_roi_align_backward(
     )
     check_grad("grad", grad, boxes, channels, bins)
     channels_last = layout_of(grad) == "channels_last"
-    format = torch.channels_last if channels_last else torch.contiguous_format
+    format = memory_format(channels_last)
     outputs = [
         torch.empty(
             (batch_size, channels, *size),

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cvperf.backends.channels import memory_format
 from cvperf.backends.registry import layout_of
+from cvperf.backends.rois import check_grad
 from cvperf.backends.triton import roi_rows
 from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
@@ -24,7 +26,7 @@ from cvperf.backends.triton.roi_sampling import (
     wide,
     worth_turning,
 )
-from cvperf.backends.triton.roi_tiles import boxes_of_tiles, check_grad, lists_seconds
+from cvperf.backends.triton.roi_tiles import boxes_of_tiles, lists_seconds
 from cvperf.kernels.triton import roi_pool as kernels
 
 TILE = 4
@@ -45,7 +47,7 @@ def roi_pool(
     bins = (pooled_height, pooled_width)
     sampling = _sampling(boxes, spatial_scale, image.shape, bins)
     channels_last = layout_of(image) == "channels_last"
-    format = torch.channels_last if channels_last else torch.contiguous_format
+    format = memory_format(channels_last)
     image = image.contiguous(memory_format=format)
     shape = (boxes.shape[0], channels, *bins)
     output = torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=format)
@@ -95,7 +97,7 @@ def roi_pool_backward(
     check_grad("grad", grad, boxes, channels, bins)
     check_grad("argmax", argmax, boxes, channels, bins)
     channels_last = layout_of(grad) == "channels_last"
-    format = torch.channels_last if channels_last else torch.contiguous_format
+    format = memory_format(channels_last)
     output = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=format)
     if grad.numel() == 0 or output.numel() == 0:
         return output.zero_()

@@ -11,7 +11,6 @@ from torch import Tensor
 from cvperf.backends.triton import model
 from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
-from cvperf.errors import ArgumentError, describe
 from cvperf.kernels.triton import roi_tiles as kernels
 
 LIST_INSTRUCTIONS = 3300
@@ -63,14 +62,3 @@ def lists_seconds(gpu: model.Architecture, tiles: int, boxes: int) -> float:
     instructions = -(-boxes // 1024) * LIST_INSTRUCTIONS
     work = model.Tiles(tiles, instructions, "issue", 0.0, 0.0, blocks=7, efficiency=0.5)
     return model.seconds(gpu, work, launches=0)
-
-
-def check_grad(
-    name: str, grad: Tensor, boxes: Tensor, channels: int, bins: tuple[int, int]
-) -> None:
-    """Raises ArgumentError unless ``grad`` has a value for each bin of each box and channel."""
-    expected = (boxes.shape[0], channels, *bins)
-    if tuple(grad.shape) != expected:
-        raise ArgumentError(
-            f"{name} must be [boxes, channels, bins, bins] = {list(expected)}, got {describe(grad)}"
-        )
