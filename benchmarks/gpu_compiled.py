@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from cvperf.backends.triton.model import ARCHITECTURES
+from cvperf.backends.gpu.model import ARCHITECTURES
 from cvperf.backends.triton.offline import Compiled, compiling
 from cvperf.backends.triton.shipped import Call, calls
 

@@ -72,7 +72,7 @@ Every shipped configuration, compiled without a GPU by triton {version}; none sp
 range is over the variants that ship (dtypes, epilogues, kinds of shape). Instructions: the tensor
 cores' (IMMA, HMMA; on sm_90 IGMMA, HGMMA; on sm_100 UTCIMMA, UTCHMMA), and copies that run by
 themselves (LDGSTS; UTMALDG by tensor descriptors). Share: of the roofline of the whole call, as the
-analytical model of `cvperf/backends/triton/model.py` predicts it.
+analytical model of `cvperf/backends/gpu/model.py` predicts it.
 """
 
 

@@ -1,6 +1,6 @@
 """The analytical models against the ledger: what a row of it should have taken.
 
-The models rank configurations (``cvperf/backends/triton/model.py``). Where they are off by the same
+The models rank configurations (``cvperf/backends/gpu/model.py``). Where they are off by the same
 factor everywhere they still rank well; a wide range of factors says which to mend.
 """
 
@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cvperf.backends.triton.model import ARCHITECTURES, Architecture, family
+from cvperf.backends.gpu.model import ARCHITECTURES, Architecture, family
 from cvperf.bench.report.paired import geometric_mean
 from cvperf.bench.results import Measurement
 

@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <cstdint>
 
 #include "dtype.hpp"
@@ -30,6 +31,7 @@ void bind_paste_masks(py::module_& m);
 void bind_elementwise(py::module_& m);
 void bind_peaks(py::module_& m);
 void bind_memory(py::module_& m);
+void bind_kernel_launch(py::module_& m);
 void bind_torch_calls(py::module_& m);
 void bind_replays(py::module_& m);
 

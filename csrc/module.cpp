@@ -35,4 +35,5 @@ PYBIND11_MODULE(_C, m) {
   bind_elementwise(m);
   bind_peaks(m);
   bind_memory(m);
+  bind_kernel_launch(m);
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cvperf.backends import cpu, reference, registry, triton  # noqa: F401  (they register)
+from cvperf.backends import cpu, cuda, reference, registry, triton  # noqa: F401  (they register)
 from cvperf.ops._direct import ordinary
 
 _library = torch.library.Library("cvperf", "DEF")

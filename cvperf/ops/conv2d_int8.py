@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from cvperf.backends.cpu.conv2d_int8 import plan
-from cvperf.backends.triton.layouts import packed_conv2d_int8_shape
+from cvperf.backends.gpu.layouts import packed_conv2d_int8_shape
 from cvperf.errors import ArgumentError, check_tensor, describe
 from cvperf.ops._activation import check_activation
 from cvperf.ops._convolution import as_pair, check_fit, check_groups, output_shape

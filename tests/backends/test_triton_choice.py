@@ -15,7 +15,7 @@ from cvperf.backends import registry, triton, tuning
 from cvperf.backends.pyramid import pyramid_levels
 from cvperf.backends.triton import configs
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for, forcing
-from cvperf.backends.triton.model import (
+from cvperf.backends.gpu.model import (
     A100,
     ARCHITECTURES,
     B200,

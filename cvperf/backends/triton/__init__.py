@@ -8,38 +8,12 @@ in Triton's interpreter, but only by name: ``registry.prefer("triton")``. That i
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.util
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from cvperf.backends.registry import register
-
-HALF = (torch.float16, torch.bfloat16)
-FLOATS = (*HALF, torch.float32)
-"""float64 is left to the CPU: GPUs for vision have next to none of it."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """One row of the table.
-
-    Attributes:
-        op: the op, and the function's name.
-        file: the file of ``cvperf/backends/triton`` that has the function.
-        dtypes: dtypes of the op's first tensor.
-        capability: the least compute capability, 80 for sm_80.
-    """
-
-    op: str
-    file: str
-    dtypes: tuple[torch.dtype, ...]
-    capability: int = 80
-
+from cvperf.backends.gpu.served import FLOATS, HALF, Served, serve, unavailable_gpu
 
 SERVED = (
     Served("conv2d", "conv2d", FLOATS),
@@ -78,37 +52,7 @@ def unavailable(capability: int) -> str | None:
     """None, or why this machine cannot run kernels that need this capability."""
     if importlib.util.find_spec("triton") is None:
         return "needs triton, which comes with torch's CUDA wheels: pip install triton"
-    if interpreted():
-        return None
-    if not torch.cuda.is_available():
-        return "needs a CUDA GPU, and torch.cuda.is_available() is False"
-    major, minor = torch.cuda.get_device_capability()
-    if 10 * major + minor < capability:
-        return f"needs compute capability {capability / 10}; this GPU has {major}.{minor}"
-    return None
+    return None if interpreted() else unavailable_gpu(capability)
 
 
-def _function(row: Served) -> Callable[..., Any]:
-    """Imports the file by the first call."""
-
-    @functools.cache
-    def loaded() -> Callable[..., Any]:
-        module = importlib.import_module(f"{__name__}.{row.file}")
-        function: Callable[..., Any] = getattr(module, row.op)
-        return function
-
-    def call(*args: Any) -> Any:
-        return loaded()(*args)
-
-    return call
-
-
-for _row in SERVED:
-    register(
-        _row.op,
-        "triton",
-        "cpu" if interpreted() else "cuda",
-        _row.dtypes,
-        unavailable=functools.partial(unavailable, _row.capability),
-        automatic=not interpreted(),
-    )(_function(_row))
+serve(SERVED, "triton", unavailable, stand_in=interpreted())

@@ -19,7 +19,7 @@ import torch
 
 from cvperf.backends import tuning
 from cvperf.backends.triton import interpreted
-from cvperf.backends.triton.model import Architecture, family
+from cvperf.backends.gpu.model import Architecture, family
 from cvperf.errors import UnsupportedError
 
 MEASURED = 4

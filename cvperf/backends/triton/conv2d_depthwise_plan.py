@@ -15,7 +15,7 @@ from typing import Any
 
 from cvperf.backends.triton.configs import Config, Space, bucket, config_for
 from cvperf.backends.triton.conv2d_layer import Layer, power_of_two, vector_of
-from cvperf.backends.triton.model import (
+from cvperf.backends.gpu.model import (
     LAUNCH_S,
     Architecture,
     Tiles,

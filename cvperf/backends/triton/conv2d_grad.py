@@ -30,7 +30,8 @@ from cvperf.backends.triton.conv2d_shared import (
     layer_of,
     reduce,
 )
-from cvperf.backends.triton.launch import launch, machine
+from cvperf.backends.gpu.machine import machine
+from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import conv2d_grad as kernels
 
 

@@ -5,11 +5,9 @@ Nothing here or in the files beside it waits for the GPU.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,12 +15,9 @@ from torch import Tensor
 
 from cvperf.backends.triton import interpreted
 from cvperf.backends.triton.configs import Config
-from cvperf.backends.triton.model import H100, Architecture, architecture
 
 Sink = Callable[[Any, tuple[int, ...], tuple[Any, ...], dict[str, Any]], None]
 
-# The interpreter takes each program as a third of a millisecond: two stand for all processors.
-_assumed: list[Architecture] = [replace(H100, processors=2)]
 _sinks: list[Sink] = []
 
 
@@ -50,23 +45,6 @@ def launch(
             kernel[grid](*args, **options)
 
 
-def machine(device: torch.device) -> Architecture:
-    """The GPU that a launch on this device is for: its own, or the one that is assumed."""
-    if _sinks or interpreted() or len(_assumed) > 1:
-        return _assumed[-1]
-    return _at_hand(torch.cuda.current_device() if device.index is None else device.index)
-
-
-@contextmanager
-def assuming(one: Architecture) -> Iterator[None]:
-    """Functions choose as they would on this GPU: in the interpreter, offline, and in tests."""
-    _assumed.append(one)
-    try:
-        yield
-    finally:
-        _assumed.pop()
-
-
 @contextmanager
 def diverting(sink: Sink) -> Iterator[None]:
     """Hand launches to ``sink(kernel, grid, args, options)`` and run nothing."""
@@ -80,16 +58,6 @@ def diverting(sink: Sink) -> Iterator[None]:
 def diverted() -> bool:
     """Whether launches are handed to someone who runs nothing."""
     return bool(_sinks)
-
-
-@functools.cache
-def _at_hand(index: int) -> Architecture:
-    facts: Any = torch.cuda.get_device_properties(index)
-    return architecture(
-        10 * facts.major + facts.minor,
-        facts.multi_processor_count,
-        facts.shared_memory_per_block_optin,
-    )
 
 
 @contextmanager

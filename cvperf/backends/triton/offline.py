@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from cvperf.backends.triton.launch import assuming, diverting
-from cvperf.backends.triton.model import ARCHITECTURES
+from cvperf.backends.gpu.machine import assuming
+from cvperf.backends.triton.launch import diverting
+from cvperf.backends.gpu.model import ARCHITECTURES
 
 # What docs/gpu.md tells of a kernel: multiplications on tensor cores, and copies that run by
 # themselves. Prefixes, as SASS has them (HFMA2.MMA is no tensor instruction).

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvperf.backends.triton.model import Architecture, streamed_share
+from cvperf.backends.gpu.model import Architecture, streamed_share
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def channels_last(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 def int8_gemm() -> Iterator[Call]:
     from cvperf.backends.triton import int8_gemm as backend
     from cvperf.backends.triton.configs import forcing
-    from cvperf.backends.triton.layouts import packed_int8_shape
+    from cvperf.backends.gpu.layouts import packed_int8_shape
 
     def call(
         kind: str,

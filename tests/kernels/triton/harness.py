@@ -25,8 +25,8 @@ def as_on(capability: int, processors: int = 2) -> Iterator[None]:
 
     A GPU that is older than that makes its own choices.
     """
-    from cvperf.backends.triton.launch import assuming
-    from cvperf.backends.triton.model import ARCHITECTURES, family
+    from cvperf.backends.gpu.machine import assuming
+    from cvperf.backends.gpu.model import ARCHITECTURES, family
 
     if ON_GPU:
         major, minor = torch.cuda.get_device_capability()

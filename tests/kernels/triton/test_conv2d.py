@@ -217,7 +217,7 @@ def test_gradients_in_parts() -> None:
 
 def test_few_tiles_of_a_long_sum_are_cut_in_parts() -> None:
     """On a GPU of 132 processors; a sum that fills it is not."""
-    from cvperf.backends.triton.model import H100
+    from cvperf.backends.gpu.model import H100
 
     space = conv2d_plan.FORWARD["half"]
     long = conv2d_plan.Product(49, 512, 4608, 512, 1, "half", 2, 5_000_000)

@@ -1,0 +1,29 @@
+"""What CUDA C++ serves: the one table, from which the registry learns. Importing it is free.
+
+The files beside this one and the kernels are loaded by the first call of each op. Under
+``CVPERF_EMULATE_CUDA=1`` the same functions take CPU tensors and their kernels run in the emulator
+of ``kernels/emulator``, but only by name: ``registry.prefer("cuda")``. That is for tests.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from cvperf.backends.gpu.served import Served, serve, unavailable_gpu
+
+SERVED: tuple[Served, ...] = ()
+
+
+@functools.cache
+def emulated() -> bool:
+    """Whether the kernels of this process run in the emulator."""
+    return os.environ.get("CVPERF_EMULATE_CUDA", "0") == "1"
+
+
+def unavailable(capability: int) -> str | None:
+    """None, or why this machine cannot run kernels that need this capability."""
+    return None if emulated() else unavailable_gpu(capability)
+
+
+serve(SERVED, "cuda", unavailable, stand_in=emulated())
