@@ -46,9 +46,9 @@ def launch(
     """
     if math.prod(grid) == 0:
         return
-    blocks = (*grid, 1, 1)[:3]
+    x, y, z = (*grid, 1, 1)[:3]
     if _sinks:
-        _sinks[-1](kernel, blocks, (block, 1, 1), shared_bytes, args)
+        _sinks[-1](kernel, (x, y, z), (block, 1, 1), shared_bytes, args)
         return
     raise UnsupportedError("CUDA kernels cannot be launched yet")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cvperf.backends.triton import model
+from cvperf.backends.gpu import model
 from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import roi_tiles as kernels

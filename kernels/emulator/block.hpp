@@ -1,0 +1,307 @@
+// A block of threads: who is ready, who runs next, and how a launch runs block after block.
+#pragma once
+#include <algorithm>
+#include <exception>
+#include <functional>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace emulator {
+
+enum class Order : int { forward, reverse, random };
+
+// What a GPU leaves open. A kernel must answer the same under every schedule.
+struct Schedule {
+  Order order = Order::forward;
+  int late_copies = 1;  // asynchronous copies land when they are waited for; else at once
+  std::uint64_t seed = 1;
+};
+
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct Copy {  // a pending cp.async
+  void* shared;
+  const void* global;  // null: zeros
+  int bytes, group;
+};
+
+struct Thread : Fiber {
+  unsigned index = 0;  // in its block
+  uint3 at{};
+  const char* waits_at = nullptr;  // for reports
+  Place place{};
+  void* released = nullptr;  // the token of what woke it, for ThreadSanitizer
+  std::vector<Copy> copies;
+  int groups = 0;  // of copies, committed
+
+  unsigned warp() const { return index / 32; }
+  unsigned lane() const { return index % 32; }
+};
+
+// Threads that wait for each other (rendezvous.hpp).
+struct Meeting {
+  const char* what;
+  Place place;
+  std::vector<Thread*> threads;
+  std::vector<void*> arguments;
+  void* token;
+};
+
+struct Watcher {  // waits for a change at an address
+  const void* address;
+  Thread* thread;
+};
+
+struct SharedArray {
+  const void* key;
+  char* data;
+  std::size_t bytes;
+  const char* name;
+};
+
+struct Block {
+  const char* kernel = "";
+  Schedule schedule;
+  std::uint64_t random = 1;
+  std::vector<Thread> threads;
+  std::size_t alive = 0;
+  Thread launcher;  // whoever called launch()
+  Thread* running = nullptr;
+  std::vector<std::vector<Thread*>> ready;  // by warp
+  unsigned warp = 0;                        // that runs
+  std::vector<Meeting> meetings;
+  std::vector<Watcher> watchers;
+  std::vector<std::function<void()>> in_flight;  // copies that land when nothing else can happen
+  std::vector<SharedArray> arrays;
+  char* arena = nullptr;
+  std::size_t arena_used = 0, dynamic_bytes = 0;
+  std::vector<void*> tokens;
+  void *begin = nullptr, *done = nullptr;
+  std::exception_ptr error;
+  std::function<void()> body;
+};
+inline Block block;
+
+__attribute__((no_sanitize("thread"))) inline std::uint64_t random_number() {  // xorshift, Marsaglia 2003
+  block.random ^= block.random << 13;
+  block.random ^= block.random >> 7;
+  return block.random ^= block.random << 17;
+}
+
+inline std::string coordinates(const uint3& at) {
+  return "(" + std::to_string(at.x) + ", " + std::to_string(at.y) + ", " + std::to_string(at.z) + ")";
+}
+
+[[noreturn]] inline void fail(const std::string& message, Place place = {}) {
+  std::string text = message + " [kernel " + block.kernel + ", block " + coordinates(blockIdx) + ", thread " +
+                     coordinates(threadIdx) + "]";
+  if (place.file) text += std::string(" at ") + place.file + ":" + std::to_string(place.line);
+  throw Error(text);
+}
+
+// --- ThreadSanitizer: what happens before what ------------------------------------------------------
+
+inline void* new_token() {
+#if EMULATOR_TSAN
+  block.tokens.push_back(malloc(1));
+  return block.tokens.back();
+#else
+  return nullptr;
+#endif
+}
+inline void release([[maybe_unused]] void* token) {
+#if EMULATOR_TSAN
+  if (token) __tsan_release(token);
+#endif
+}
+inline void acquire([[maybe_unused]] void* token) {
+#if EMULATOR_TSAN
+  if (token) __tsan_acquire(token);
+#endif
+}
+
+// --- Taking turns -----------------------------------------------------------------------------------
+
+EMULATOR_RAW inline void run_thread(Thread& next) {
+  Thread* const from = block.running;
+  if (&next != &block.launcher) threadIdx = next.at;
+  if (&next == from) return;
+  block.running = &next;
+  switch_fiber(*from, next);
+}
+
+inline void wake(Thread& thread, void* token) {
+  thread.waits_at = nullptr;
+  thread.released = token;
+  block.ready[thread.warp()].push_back(&thread);
+}
+
+// One of `count`: the first, the last, or any, by the schedule.
+inline std::size_t chosen(std::size_t count) {
+  if (block.schedule.order == Order::forward) return 0;
+  if (block.schedule.order == Order::reverse) return count - 1;
+  return (random_number() >> 33) % count;
+}
+
+inline bool find_ready_warp() {
+  std::vector<unsigned> with_work;
+  for (unsigned w = 0; w < block.ready.size(); ++w) {
+    if (!block.ready[w].empty()) with_work.push_back(w);
+  }
+  if (with_work.empty()) return false;
+  block.warp = with_work[chosen(with_work.size())];
+  return true;
+}
+
+// Leave this thread for a ready one of the same warp, else of another warp, else let a copy land that is in flight. If
+// there is none either, the launcher sees whether all threads are through.
+EMULATOR_RAW inline void run_next() {
+  while (block.ready[block.warp].empty() && !find_ready_warp()) {
+    if (block.in_flight.empty()) {
+      run_thread(block.launcher);
+      return;
+    }
+    const auto landing = block.in_flight.begin() + chosen(block.in_flight.size());
+    const std::function<void()> land = std::move(*landing);
+    block.in_flight.erase(landing);
+    land();
+  }
+  std::vector<Thread*>& ready = block.ready[block.warp];
+  const auto next = ready.begin() + chosen(ready.size());
+  Thread* const thread = *next;
+  ready.erase(next);
+  run_thread(*thread);
+}
+
+inline void wait_at(const char* what, Place place) {
+  block.running->waits_at = what;
+  block.running->place = place;
+  run_next();
+}
+
+// --- A thread from its first instruction to its last ------------------------------------------------
+
+inline void exit_thread() {
+  const Unwatched emulator;
+  block.running->ended = true;
+  --block.alive;
+}
+
+inline void run_body() {
+  {
+    void* const token = block.begin;
+    acquire(token);
+  }
+  try {
+    block.body();
+  } catch (...) {
+    const Unwatched emulator;
+    block.error = std::current_exception();
+  }
+  release(block.done);
+  exit_thread();
+}
+
+EMULATOR_RAW inline void thread_entry() {
+  entered();
+  run_body();
+  if (block.error) run_thread(block.launcher);
+  run_next();
+  std::terminate();  // nobody switches to a thread that has ended
+}
+
+inline std::string deadlock() {
+  std::string text = std::string("deadlock in kernel ") + block.kernel + ", block " + coordinates(blockIdx) + ": " +
+                     std::to_string(block.alive) + " threads wait, " +
+                     std::to_string(block.threads.size() - block.alive) + " have ended";
+  const char* last = "";
+  int last_line = 0, shown = 0;
+  for (const Thread& thread : block.threads) {
+    if (thread.ended || !thread.waits_at) continue;
+    if (thread.place.line == last_line && !std::strcmp(thread.waits_at, last)) continue;  // as the one before it
+    last = thread.waits_at;
+    last_line = thread.place.line;
+    if (++shown > 8) break;
+    text += "\n  thread " + coordinates(thread.at) + " waits at " + last + ", " + thread.place.file + ":" +
+            std::to_string(last_line);
+  }
+  return text;
+}
+
+void clear_shared_memory();   // shared_memory.hpp
+void check_canaries();
+
+inline void run_block() {
+  const Unwatched emulator;
+  block.alive = block.threads.size();
+  block.meetings.clear();
+  block.watchers.clear();
+  block.in_flight.clear();
+  block.error = nullptr;
+  block.warp = 0;
+  for (auto& warp : block.ready) warp.clear();
+  clear_shared_memory();
+  block.begin = new_token();
+  block.done = new_token();
+  release(block.begin);
+  for (Thread& thread : block.threads) {
+    thread.copies.clear();
+    thread.groups = 0;
+    prepare(thread, thread_entry);
+    wake(thread, block.begin);
+  }
+  find_ready_warp();
+  block.running = &block.launcher;
+  run_next();
+  if (block.error) std::rethrow_exception(block.error);
+  if (block.alive) throw Error(deadlock());
+  acquire(block.done);
+  check_canaries();
+  for (void* token : block.tokens) free(token);
+  block.tokens.clear();
+}
+
+// Threads that a barrier of the whole block can meet, and blocks in the schedule's order.
+inline void launch(const char* kernel, dim3 grid, dim3 threads, std::size_t shared_bytes, const Schedule& schedule,
+                   std::function<void()> body) {
+  const std::size_t count = std::size_t(threads.x) * threads.y * threads.z;
+  const std::size_t blocks = std::size_t(grid.x) * grid.y * grid.z;
+  if (count == 0 || count > 1024 || threads.z > 64 || blocks == 0 || grid.y > 65535 || grid.z > 65535 ||
+      shared_bytes > 227 << 10) {
+    throw Error(std::string(kernel) + ": no GPU launches " + coordinates({grid.x, grid.y, grid.z}) + " blocks of " +
+                coordinates({threads.x, threads.y, threads.z}) + " threads with " + std::to_string(shared_bytes) +
+                " bytes of shared memory");
+  }
+  block.kernel = kernel;
+  block.schedule = schedule;
+  block.random = schedule.seed * 0x9E3779B97F4A7C15ull | 1;
+  block.dynamic_bytes = shared_bytes;
+  block.body = std::move(body);
+  block.threads.resize(count);
+  block.ready.resize((count + 31) / 32);
+  for (unsigned i = 0; i < count; ++i) {
+    block.threads[i].index = i;
+    block.threads[i].at = {i % threads.x, i / threads.x % threads.y, i / threads.x / threads.y};
+  }
+  gridDim = grid;
+  blockDim = threads;
+#if EMULATOR_TSAN
+  block.launcher.tsan = __tsan_get_current_fiber();
+#endif
+  std::vector<std::size_t> order(blocks);
+  std::iota(order.begin(), order.end(), std::size_t(0));
+  if (schedule.order == Order::reverse) std::reverse(order.begin(), order.end());
+  if (schedule.order == Order::random) {
+    for (std::size_t i = blocks; i > 1; --i) std::swap(order[i - 1], order[random_number() % i]);
+  }
+  for (const std::size_t b : order) {
+    blockIdx = {unsigned(b % grid.x), unsigned(b / grid.x % grid.y), unsigned(b / grid.x / grid.y)};
+    run_block();
+  }
+}
+
+}  // namespace emulator

@@ -1,0 +1,152 @@
+// Fibers: stacks that take turns on one CPU thread. The sanitizers are told of every switch.
+#pragma once
+#include <sys/mman.h>
+
+#include <new>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#define EMULATOR_ASAN 1
+#else
+#define EMULATOR_ASAN 0
+#endif
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+extern "C" {
+void AnnotateIgnoreReadsBegin(const char*, int);
+void AnnotateIgnoreReadsEnd(const char*, int);
+void AnnotateIgnoreWritesBegin(const char*, int);
+void AnnotateIgnoreWritesEnd(const char*, int);
+}
+#define EMULATOR_TSAN 1
+#else
+#define EMULATOR_TSAN 0
+#endif
+#if !defined(__x86_64__)
+#define EMULATOR_UCONTEXT 1
+#include <ucontext.h>
+#else
+#define EMULATOR_UCONTEXT 0
+#endif
+
+// Switching is invisible to ThreadSanitizer's own bookkeeping of calls.
+#define EMULATOR_RAW __attribute__((noinline, no_sanitize("thread")))
+
+namespace emulator {
+
+constexpr std::size_t kStackBytes = EMULATOR_ASAN || EMULATOR_TSAN ? 256 << 10 : 128 << 10;
+
+inline char* map_memory(std::size_t bytes) {
+  void* const p =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) throw std::bad_alloc();
+  return static_cast<char*>(p);
+}
+
+// The emulator's own memory is not the kernel's: while one of these lives, ThreadSanitizer looks away.
+struct Unwatched {
+#if EMULATOR_TSAN
+  Unwatched() {
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+  }
+  ~Unwatched() {
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+  }
+#else
+  ~Unwatched() {}  // not trivial, so that no compiler calls it unused
+#endif
+};
+
+struct Fiber {
+  char* stack = nullptr;  // null for the one that the CPU thread came with
+  bool ended = false;
+#if EMULATOR_UCONTEXT
+  ucontext_t context;
+#else
+  void* stack_pointer = nullptr;
+#endif
+#if EMULATOR_TSAN
+  void* tsan = nullptr;
+#endif
+};
+
+#if !EMULATOR_UCONTEXT
+// Saves the registers that a call must preserve, and returns on the other stack.
+__attribute__((naked, noinline)) static void swap_stacks(void** /*from: rdi*/, void* /*to: rsi*/) {
+  asm volatile(
+      "pushq %rbp; pushq %rbx; pushq %r12; pushq %r13; pushq %r14; pushq %r15;"
+      "movq %rsp, (%rdi); movq %rsi, %rsp;"
+      "popq %r15; popq %r14; popq %r13; popq %r12; popq %rbx; popq %rbp; ret");
+}
+#endif
+
+// Begin `entry` on a fresh stack at the first switch to the fiber. It must never return.
+inline void prepare(Fiber& fiber, void (*entry)()) {
+  if (!fiber.stack) fiber.stack = map_memory(kStackBytes);
+  fiber.ended = false;
+#if EMULATOR_TSAN
+  // What a race report remembers of the stack belongs to the thread that had it before.
+  if (fiber.tsan) {
+    __tsan_destroy_fiber(fiber.tsan);
+    munmap(fiber.stack, kStackBytes);
+    fiber.stack = map_memory(kStackBytes);
+  }
+  fiber.tsan = __tsan_create_fiber(0);
+#endif
+#if EMULATOR_UCONTEXT
+  getcontext(&fiber.context);
+  fiber.context.uc_stack.ss_sp = fiber.stack;
+  fiber.context.uc_stack.ss_size = kStackBytes;
+  fiber.context.uc_link = nullptr;
+  makecontext(&fiber.context, entry, 0);
+#else
+  // As swap_stacks leaves it: six registers, the address to return to, and the caller's alignment.
+  void** top = reinterpret_cast<void**>(fiber.stack + kStackBytes);
+  *--top = nullptr;
+  *--top = reinterpret_cast<void*>(entry);
+  for (int i = 0; i < 6; ++i) *--top = nullptr;
+  fiber.stack_pointer = top;
+#endif
+}
+
+// AddressSanitizer wants to know the stack of the first fiber when it is left for good.
+struct MainStack {
+  const void* bottom = nullptr;
+  std::size_t bytes = 0;
+};
+inline MainStack main_stack;
+
+EMULATOR_RAW inline void switch_fiber(Fiber& from, Fiber& to) {
+#if EMULATOR_TSAN
+  __tsan_switch_to_fiber(to.tsan, 1);
+#endif
+#if EMULATOR_ASAN
+  void* fake = nullptr;
+  __sanitizer_start_switch_fiber(from.ended ? nullptr : &fake, to.stack ? to.stack : main_stack.bottom,
+                                 to.stack ? kStackBytes : main_stack.bytes);
+#endif
+#if EMULATOR_UCONTEXT
+  swapcontext(&from.context, &to.context);
+#else
+  swap_stacks(&from.stack_pointer, to.stack_pointer);
+#endif
+#if EMULATOR_ASAN
+  MainStack left;
+  __sanitizer_finish_switch_fiber(fake, &left.bottom, &left.bytes);
+#endif
+  asm volatile("" ::: "memory");
+}
+
+// The first thing a new fiber does.
+inline void entered() {
+#if EMULATOR_ASAN
+  MainStack left;
+  __sanitizer_finish_switch_fiber(nullptr, &left.bottom, &left.bytes);
+  if (!main_stack.bottom) main_stack = left;  // the first fiber ever is entered from there
+#endif
+}
+
+}  // namespace emulator

@@ -1,0 +1,16 @@
+"""Which of these tests a process collects: kernels are emulated, run on a GPU, or compiled.
+
+- ``CVPERF_EMULATE_CUDA=1``: the kernels in the emulator (``make emulated``).
+- ``CVPERF_TEST_GPU=1``: the same tests on this machine's GPU (``make gpu``).
+- neither, as in a plain ``pytest``: what compiles without a GPU, in ``test_offline.py``.
+"""
+
+from __future__ import annotations
+
+from tests.kernels.cuda.harness import ON_GPU, emulated
+
+collect_ignore_glob: list[str] = []
+if emulated() or ON_GPU:
+    collect_ignore_glob = ["test_offline.py"]
+else:
+    collect_ignore_glob = ["test_[!o]*.py", "test_o[!f]*.py"]

@@ -1,0 +1,146 @@
+"""Runs launches of CUDA kernels in the emulator of ``kernels/emulator``: builds each, calls it.
+
+A kernel is built by g++ when it is first launched and kept in ``build/emulator`` under a hash of
+everything it is made from.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cvperf import _C
+from cvperf.backends.cuda.launch import Kernel, diverting
+
+ROOT = Path(__file__).resolve().parents[3]
+SOURCES = ROOT / "kernels"
+BUILD = ROOT / "build/emulator"
+SANITIZER = os.environ.get("CVPERF_EMULATOR_SANITIZER", "")
+"""``address`` or ``thread``: the process must have that sanitizer's library loaded first."""
+
+FLAGS = [
+    *("-std=c++17", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing"),
+    # Kernels share inline variables only with their own library.
+    *("-fvisibility=hidden", "-fno-gnu-unique"),
+    *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-parameter"),
+    *([f"-fsanitize={SANITIZER}", "-fno-omit-frame-pointer"] if SANITIZER else []),
+]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a GPU leaves open: who runs first, and when asynchronous copies land."""
+
+    order: str
+    late_copies: bool
+    seed: int = 1
+
+    def __str__(self) -> str:
+        seed = f" {self.seed}" if self.order == "random" else ""
+        return f"{self.order}{seed}, {'late' if self.late_copies else 'early'} copies"
+
+
+ORDERS = (("forward", 1), ("reverse", 1), ("random", 1), ("random", 2), ("random", 3))
+SCHEDULES = [Schedule(order, late, seed) for order, seed in ORDERS for late in (False, True)]
+
+
+class EmulationError(Exception):
+    """The emulator found a fault: a deadlock, a divergent barrier, a write beside an array."""
+
+
+class _Dim3(ctypes.Structure):
+    _fields_ = [(axis, ctypes.c_uint) for axis in "xyz"]
+
+
+class _Schedule(ctypes.Structure):
+    _fields_ = [("order", ctypes.c_int), ("late", ctypes.c_int), ("seed", ctypes.c_uint64)]
+
+
+class _Launch(ctypes.Structure):
+    _fields_ = [
+        ("grid", _Dim3),
+        ("threads", _Dim3),
+        ("shared_bytes", ctypes.c_uint),
+        ("arguments", ctypes.c_char_p),
+        ("argument_bytes", ctypes.c_size_t),
+        ("schedule", _Schedule),
+    ]
+
+
+_schedules = [SCHEDULES[0]]
+_sources = [SOURCES]
+
+
+@contextmanager
+def emulating(schedule: Schedule, capability: int) -> Iterator[None]:
+    """Launches within run in the emulator, as on an sm_``capability`` GPU."""
+
+    def run(
+        kernel: Kernel,
+        grid: tuple[int, int, int],
+        threads: tuple[int, int, int],
+        shared_bytes: int,
+        arguments: tuple[Any, ...],
+    ) -> None:
+        packed = _C.pack_arguments(arguments)
+        order = ("forward", "reverse", "random").index(schedule.order)
+        call = _Launch(
+            *(_Dim3(*grid), _Dim3(*threads), shared_bytes, packed, len(packed)),
+            _Schedule(order, schedule.late_copies, schedule.seed),
+        )
+        message = _function(kernel, capability, _sources[-1])(ctypes.byref(call))
+        if message is not None:
+            raise EmulationError(message.decode())
+
+    with diverting(run):
+        yield
+
+
+@contextmanager
+def sources(folder: Path) -> Iterator[None]:
+    """Kernels within are built from this folder, which is like ``kernels``."""
+    _sources.append(folder)
+    try:
+        yield
+    finally:
+        _sources.pop()
+
+
+@functools.cache
+def _function(kernel: Kernel, capability: int, folder: Path) -> Any:
+    function = ctypes.CDLL(str(_built(kernel, capability, folder))).emulate
+    function.restype = ctypes.c_char_p
+    return function
+
+
+def _built(kernel: Kernel, capability: int, folder: Path) -> Path:
+    """The library of one kernel."""
+    text = f'#include "{kernel.file}"\nEMULATE({kernel.name})\n'
+    flags = [*FLAGS, f"-DCVPERF_ARCH={capability}"]
+    key = hashlib.sha256("\0".join([text, *flags, _contents(folder)]).encode()).hexdigest()[:24]
+    library = BUILD / f"{key}.so"
+    if library.exists():
+        return library
+    BUILD.mkdir(parents=True, exist_ok=True)
+    source, aside = BUILD / f"{key}.cpp", BUILD / f"{key}.{os.getpid()}.so"
+    source.write_text(text)
+    command = ["g++", *flags, f"-I{folder / 'cuda'}", "-shared", "-o", str(aside), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise EmulationError(f"{kernel} does not compile for the emulator:\n{done.stderr[:4000]}")
+    aside.replace(library)
+    return library
+
+
+@functools.cache
+def _contents(folder: Path) -> str:
+    files = sorted([*folder.glob("cuda/*.cu*"), *folder.glob("emulator/*.hpp")])
+    return "\0".join(f"{file.name}\0{file.read_text()}" for file in files)

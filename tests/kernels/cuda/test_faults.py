@@ -1,0 +1,28 @@
+"""Every planted fault is caught, by a case that passes without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.kernels.cuda.emulation import EmulationError
+from tests.kernels.cuda.faults import Fault, planted
+from tests.kernels.cuda.harness import ON_GPU
+
+FAULTS: list[Fault] = []
+CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
+
+pytestmark = pytest.mark.skipif(ON_GPU, reason="a broken kernel is not run on a GPU")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_the_case_passes_on_the_right_kernel(case) -> None:
+    case()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
+def test_the_fault_is_caught(fault: Fault, tmp_path: Path) -> None:
+    with planted(fault, tmp_path), pytest.raises((AssertionError, EmulationError)) as caught:
+        fault.case()
+    assert "does not compile" not in str(caught.value)
