@@ -1,5 +1,5 @@
-// Launches of GPU kernels through a function of cuLaunchKernel's type, given by its address: the driver's, or a stand-in
-// of the tests. No CUDA header or library is needed to build this, and one binary serves every driver.
+// Launches of GPU kernels through a function of cuLaunchKernel's type, given by its address: the driver's, or a
+// stand-in of the tests. No CUDA header or library is needed to build this, and one binary serves every driver.
 #include "kernel_launch.hpp"
 
 #include <cstring>
@@ -36,7 +36,8 @@ void append_integer(std::string& buffer, py::handle argument, std::size_t index)
   const long long value = PyLong_AsLongLongAndOverflow(argument.ptr(), &overflow);
   using Range = std::numeric_limits<std::int32_t>;
   if (overflow || value < Range::min() || value > Range::max()) {
-    throw py::value_error("argument " + std::to_string(index) + " of a kernel is " + py::str(argument).cast<std::string>() +
+    throw py::value_error("argument " + std::to_string(index) + " of a kernel is " +
+                          py::str(argument).cast<std::string>() +
                           ", beyond 32 bits; wrap it in numpy.int64 if the kernel takes a long long");
   }
   append(buffer, static_cast<std::int32_t>(value));

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from cvperf.backends.cpu.int8_gemm import plan
-from cvperf.backends.registry import preferred
 from cvperf.backends.gpu.layouts import packed_int8_shape
+from cvperf.backends.registry import preferred
 from cvperf.errors import ArgumentError, check_tensor, describe
 from cvperf.ops._activation import check_activation
 from cvperf.ops._library import define

@@ -232,7 +232,7 @@ inline std::string deadlock() {
   return text;
 }
 
-void clear_shared_memory();   // shared_memory.hpp
+void clear_shared_memory();  // shared_memory.hpp
 void check_canaries();
 
 inline void run_block() {

@@ -1,10 +1,10 @@
 // Runs the kernels of kernels/cuda on the CPU, thread by thread, with the semantics of blocks, warps and barriers. For
 // tests only: it is slow, and strict where a GPU is lenient.
 //
-// A block runs at a time. Each of its threads is a fiber (fiber.hpp) that runs until it must meet others at a barrier or
-// in an operation of a warp (block.hpp, rendezvous.hpp). One warp runs as far as it can before the next does, which is
-// the largest skew between warps that barriers allow; in which order is the schedule's choice, and asynchronous copies
-// land at once or as late as they may. A kernel must answer the same under all schedules.
+// A block runs at a time. Each of its threads is a fiber (fiber.hpp) that runs until it must meet others at a barrier
+// or in an operation of a warp (block.hpp, rendezvous.hpp). One warp runs as far as it can before the next does, which
+// is the largest skew between warps that barriers allow; in which order is the schedule's choice, and asynchronous
+// copies land at once or as late as they may. A kernel must answer the same under all schedules.
 //
 // What it finds: a missing barrier, a wrong wait count, a buffer overwritten while it is read (by answers that differ);
 // barriers and warp operations that not all reach (an error that names kernel, threads and lines); writes beside shared

@@ -61,7 +61,7 @@ const char* report(const char* name, Kernel kernel, const Launch& launch) {
 }  // namespace emulator
 
 // EMULATE(nms_overlaps<64, true>): exports `emulate`, which returns null or what went wrong.
-#define EMULATE(...)                                                                                              \
-  extern "C" __attribute__((visibility("default"))) const char* emulate(const emulator::Launch& launch) {         \
-    return emulator::report(#__VA_ARGS__, &__VA_ARGS__, launch);                                                  \
+#define EMULATE(...)                                                                                      \
+  extern "C" __attribute__((visibility("default"))) const char* emulate(const emulator::Launch& launch) { \
+    return emulator::report(#__VA_ARGS__, &__VA_ARGS__, launch);                                          \
   }

@@ -38,8 +38,7 @@ namespace emulator {
 constexpr std::size_t kStackBytes = EMULATOR_ASAN || EMULATOR_TSAN ? 256 << 10 : 128 << 10;
 
 inline char* map_memory(std::size_t bytes) {
-  void* const p =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* const p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) throw std::bad_alloc();
   return static_cast<char*>(p);
 }

@@ -153,10 +153,10 @@ struct Same {
 };
 }  // namespace emulator
 
-#define EMULATOR_ATOMIC(NAME, EXPRESSION)                                                                    \
-  template <class T>                                                                                         \
-  T NAME(T* p, typename emulator::Same<T>::Type value) {                                                     \
-    return emulator::read_modify_write(p, [=](T old) -> T { return EXPRESSION; });                           \
+#define EMULATOR_ATOMIC(NAME, EXPRESSION)                                          \
+  template <class T>                                                               \
+  T NAME(T* p, typename emulator::Same<T>::Type value) {                           \
+    return emulator::read_modify_write(p, [=](T old) -> T { return EXPRESSION; }); \
   }
 EMULATOR_ATOMIC(atomicAdd, static_cast<T>(old + value))
 EMULATOR_ATOMIC(atomicSub, static_cast<T>(old - value))
@@ -231,8 +231,8 @@ inline int __float2int_ru(float x) { return static_cast<int>(std::ceil(x)); }
 inline int __float2int_rz(float x) { return static_cast<int>(x); }
 inline float __int2float_rn(int x) { return static_cast<float>(x); }
 
-#define EMULATOR_LEAST_AND_MOST(T)                  \
-  inline T min(T a, T b) { return b < a ? b : a; }  \
+#define EMULATOR_LEAST_AND_MOST(T)                 \
+  inline T min(T a, T b) { return b < a ? b : a; } \
   inline T max(T a, T b) { return a < b ? b : a; }
 EMULATOR_LEAST_AND_MOST(int)
 EMULATOR_LEAST_AND_MOST(unsigned)

@@ -15,18 +15,12 @@
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 
-#define EMULATOR_VECTORS(T, N)                                        \
-  struct alignas(2 * sizeof(T)) N##2 {                                \
-    T x, y;                                                           \
-  };                                                                  \
-  struct N##3 {                                                       \
-    T x, y, z;                                                        \
-  };                                                                  \
-  struct alignas(4 * sizeof(T) > 16 ? 16 : 4 * sizeof(T)) N##4 {      \
-    T x, y, z, w;                                                     \
-  };                                                                  \
-  inline N##2 make_##N##2(T x, T y) { return {x, y}; }                \
-  inline N##3 make_##N##3(T x, T y, T z) { return {x, y, z}; }        \
+#define EMULATOR_VECTORS(T, N)                                                    \
+  struct alignas(2 * sizeof(T)) N##2 { T x, y; };                                 \
+  struct N##3 { T x, y, z; };                                                     \
+  struct alignas(4 * sizeof(T) > 16 ? 16 : 4 * sizeof(T)) N##4 { T x, y, z, w; }; \
+  inline N##2 make_##N##2(T x, T y) { return {x, y}; }                            \
+  inline N##3 make_##N##3(T x, T y, T z) { return {x, y, z}; }                    \
   inline N##4 make_##N##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 EMULATOR_VECTORS(signed char, char)
 EMULATOR_VECTORS(unsigned char, uchar)

@@ -1,10 +1,10 @@
 // Shared memory of a block: poisoned before it runs, with canaries around every array; and cp.async.
 #pragma once
 
-#define SHARED(T, name, dims)                                                               \
-  using name##_shared_type = T dims;                                                        \
-  static char name##_shared_key;                                                            \
-  auto& name = *reinterpret_cast<name##_shared_type*>(                                      \
+#define SHARED(T, name, dims)                          \
+  using name##_shared_type = T dims;                   \
+  static char name##_shared_key;                       \
+  auto& name = *reinterpret_cast<name##_shared_type*>( \
       emulator::shared_array(&name##_shared_key, sizeof(name##_shared_type), 128, #name))
 #define DYNAMIC_SHARED(T, name) T* name = reinterpret_cast<T*>(emulator::dynamic_shared())
 

@@ -12,9 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import cvperf
 from cvperf.backends import registry, triton, tuning
-from cvperf.backends.pyramid import pyramid_levels
-from cvperf.backends.triton import configs
-from cvperf.backends.triton.configs import Config, Space, bucket, config_for, forcing
 from cvperf.backends.gpu.model import (
     A100,
     ARCHITECTURES,
@@ -25,6 +22,9 @@ from cvperf.backends.gpu.model import (
     family,
     seconds,
 )
+from cvperf.backends.pyramid import pyramid_levels
+from cvperf.backends.triton import configs
+from cvperf.backends.triton.configs import Config, Space, bucket, config_for, forcing
 
 SMALL, LARGE, HUGE = (Config.of(4, 3, BM=size) for size in (16, 64, 256))
 SPACE = Space(

@@ -1,1 +1,1 @@
-"""What the CUDA C++ and the Triton kernels share: the models of the GPUs, and which GPU is at hand."""
+"""What the CUDA C++ and the Triton kernels share: the GPUs, their models, what is served."""

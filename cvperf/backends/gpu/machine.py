@@ -25,7 +25,7 @@ def machine(device: torch.device) -> Architecture:
 
 @contextmanager
 def assuming(one: Architecture) -> Iterator[None]:
-    """Functions choose as they would on this GPU: emulated, interpreted, compiled only, in tests."""
+    """Functions choose as they would on this GPU: emulated, interpreted, or compiled only."""
     _assumed.append(one)
     try:
         yield

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from cvperf.backends import tuning
-from cvperf.backends.triton import interpreted
 from cvperf.backends.gpu.model import Architecture, family
+from cvperf.backends.triton import interpreted
 from cvperf.errors import UnsupportedError
 
 MEASURED = 4

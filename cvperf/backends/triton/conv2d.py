@@ -13,6 +13,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from cvperf.backends.gpu.machine import machine
 from cvperf.backends.registry import convolution_format
 from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.conv2d_depthwise import convolve, taps_first
@@ -28,7 +29,6 @@ from cvperf.backends.triton.conv2d_shared import (
     layer_of,
     reduce,
 )
-from cvperf.backends.gpu.machine import machine
 from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import conv2d as kernels
 

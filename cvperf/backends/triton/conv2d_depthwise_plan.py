@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cvperf.backends.triton.configs import Config, Space, bucket, config_for
-from cvperf.backends.triton.conv2d_layer import Layer, power_of_two, vector_of
 from cvperf.backends.gpu.model import (
     LAUNCH_S,
     Architecture,
@@ -23,6 +21,8 @@ from cvperf.backends.gpu.model import (
     roofline,
     seconds,
 )
+from cvperf.backends.triton.configs import Config, Space, bucket, config_for
+from cvperf.backends.triton.conv2d_layer import Layer, power_of_two, vector_of
 
 # 16 bytes of channels a thread; ties go to the first.
 _SHIPPED = {

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.cpu.conv2d import check_convolution_grad, window_of
+from cvperf.backends.gpu.machine import machine
 from cvperf.backends.registry import convolution_format
 from cvperf.backends.triton import conv2d_depthwise as depthwise
 from cvperf.backends.triton.configs import Config
@@ -30,7 +31,6 @@ from cvperf.backends.triton.conv2d_shared import (
     layer_of,
     reduce,
 )
-from cvperf.backends.gpu.machine import machine
 from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import conv2d_grad as kernels
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvperf.backends.gpu.machine import assuming
-from cvperf.backends.triton.launch import diverting
 from cvperf.backends.gpu.model import ARCHITECTURES
+from cvperf.backends.triton.launch import diverting
 
 # What docs/gpu.md tells of a kernel: multiplications on tensor cores, and copies that run by
 # themselves. Prefixes, as SASS has them (HFMA2.MMA is no tensor instruction).

@@ -59,9 +59,9 @@ def channels_last(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def int8_gemm() -> Iterator[Call]:
+    from cvperf.backends.gpu.layouts import packed_int8_shape
     from cvperf.backends.triton import int8_gemm as backend
     from cvperf.backends.triton.configs import forcing
-    from cvperf.backends.gpu.layouts import packed_int8_shape
 
     def call(
         kind: str,

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvperf.backends.triton.conv2d_layer import Layer
 from cvperf.backends.gpu.model import Architecture
+from cvperf.backends.triton.conv2d_layer import Layer
 from cvperf.backends.triton.shipped import Call, meta
 
 # images, channels, height and width, filters, kernel, stride, groups
@@ -131,10 +131,10 @@ def _gradients(name: str, dtype: torch.dtype, forced: str | None = None) -> Iter
 
 
 def _int8(name: str, dtype: torch.dtype, zero: int) -> Call:
+    from cvperf.backends.gpu.layouts import packed_conv2d_int8_shape
     from cvperf.backends.triton import conv2d_depthwise_plan as depthwise
     from cvperf.backends.triton import conv2d_int8 as backend
     from cvperf.backends.triton import conv2d_plan as plan
-    from cvperf.backends.gpu.layouts import packed_conv2d_int8_shape
 
     image, weight, residual, geometry = _tensors(_LAYERS[name], dtype)
     stride, padding, dilation, groups = geometry

@@ -113,7 +113,8 @@ __global__ void lanes(int* out) {
   out[128 + lane] = static_cast<int>(__ballot_sync(all, lane % 3 == 0));
   out[160 + lane] = __reduce_add_sync(all, lane) + __reduce_max_sync(all, lane) + __reduce_min_sync(all, lane);
   out[192 + lane] = __any_sync(all, lane == 7) + 2 * __all_sync(all, lane < 32);
-  out[224 + lane] = __dp4a(0x01ff02fe, 0x03040506, lane) + static_cast<int>(__byte_perm(0x33221100, 0x77665544, 0x0071));
+  out[224 + lane] =
+      __dp4a(0x01ff02fe, 0x03040506, lane) + static_cast<int>(__byte_perm(0x33221100, 0x77665544, 0x0071));
 }
 
 // d[16, 8] = a[16, K] b[K, 8] with a in rows and b in columns, both through ldmatrix.
@@ -132,6 +133,18 @@ __global__ void product(const A* a, const A* b, D* d) {
   D sum[4] = {};
   gpu::mma<A>(sum, fa, fb);
   for (int i = 0; i < 4; ++i) d[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = sum[i];
+}
+
+// The product of fragments [2][32][4], a and b, that come as registers; its own out[32][4].
+template <class A, class D>
+__global__ void from_registers(const unsigned* in, D* out) {
+  const int lane = threadIdx.x;
+  unsigned a[4], b[2];
+  for (int i = 0; i < 4; ++i) a[i] = in[4 * lane + i];
+  for (int i = 0; i < 2; ++i) b[i] = in[128 + 4 * lane + i];
+  D sum[4] = {};
+  gpu::mma<A>(sum, a, b);
+  for (int i = 0; i < 4; ++i) out[4 * lane + i] = sum[i];
 }
 
 // Four 8x8 matrices of 16 bits, as they lie and transposed: out[2][32][4].

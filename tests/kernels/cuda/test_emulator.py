@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.cuda.launch import Kernel, launch
-from tests.kernels.cuda import emulation
+from tests.kernels.cuda import emulation, layouts
 from tests.kernels.cuda.emulation import SANITIZER, SCHEDULES, EmulationError, Schedule
 from tests.kernels.cuda.harness import ON_GPU
 
@@ -63,21 +63,18 @@ def test_halves_of_a_block_have_barriers_of_their_own(schedule: Schedule) -> Non
 def test_lanes_tell_each_other_what_cuda_says_they_do() -> None:
     out, lane = torch.zeros(8, 32, dtype=torch.int32), torch.arange(32)
     run("lanes", 32, out)
+    thirds = sum(1 << i for i in range(0, 32, 3))
     expected = [
         lane // 8 * 8 + 3,
         lane ^ 5,
         torch.where(lane % 16 >= 2, lane - 2, lane),
         torch.where(lane < 29, lane + 3, lane),
-        torch.full((32,), sum(1 << i for i in range(0, 32, 3)) - (1 << 32) * 0),
-        torch.full((32,), 496 + 31 + 0),
-        torch.full((32,), 3),
-        lane + (1 * 3 + -1 * 4 + 2 * 5 + -2 * 6) + 0x00001177 % 0x10000 * 0,
+        torch.full((32,), thirds),
+        torch.full((32,), sum(range(32)) + 31 + 0),
+        torch.full((32,), 1 + 2),
+        lane + (1 * 3 - 1 * 4 + 2 * 5 - 2 * 6) + 0x00007711,
     ]
-    found = out.long()
-    for row in (0, 1, 2, 3, 5, 6):
-        assert torch.equal(found[row], expected[row]), f"row {row}"
-    assert (found[4] & 0xFFFFFFFF).unique().tolist() == [sum(1 << i for i in range(0, 32, 3))]
-    assert torch.equal(found[7], lane + (3 - 4 + 10 - 12) + 0x00007711 % (1 << 32))
+    assert torch.equal(out.long() & 0xFFFFFFFF, torch.stack(expected))
 
 
 @pytest.mark.parametrize(
@@ -99,11 +96,31 @@ def test_fragments_of_a_product(name: str, dtype: torch.dtype, out: torch.dtype)
     assert torch.equal(found.double(), a.double() @ b.double().T)
 
 
-def test_fragments_lie_where_triton_says() -> None:
-    """Triton's own layouts of mma operands, as the compiler uses them, are the oracle."""
-    layouts = pytest.importorskip("tests.kernels.cuda.layouts")
-    for bits in (8, 16):
-        assert layouts.triton_fragments(bits) == layouts.emulator_fragments(bits)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_fragments_lie_where_tritons_compiler_puts_them(bits: int) -> None:
+    """Each lane brings one element that is not 0, and the product shows where it was."""
+    k = 256 // bits
+    for operand, places in layouts.triton_fragments(bits).items():
+        assert places == layouts.ptx_fragments(bits)[operand], operand
+    dtype = torch.int8 if bits == 8 else torch.float16
+    out = torch.int32 if bits == 8 else torch.float32
+    given = torch.zeros(2, 32, 4, dtype=torch.int32)
+    held = layouts.ptx_fragments(bits)
+    a, b = random_integers(16, k, low=-8, high=8), random_integers(k, 8, low=-8, high=8)
+    for operand, matrix, registers in (("a", a, 4), ("b", b, 2)):
+        words = torch.zeros(32, registers, 32 // bits, dtype=dtype)
+        for place, at in held[operand].items():
+            words[place] = matrix[at]
+        given[0 if operand == "a" else 1, :, :registers] = words.view(torch.int32)[:, :, 0]
+    found = torch.zeros(32, 4, dtype=out)
+    run(
+        "from_registers<" + ("signed char, int>" if bits == 8 else "__half, float>"),
+        32,
+        given,
+        found,
+    )
+    expected = a.double() @ b.double()
+    assert all(found[lane, r] == expected[at] for (lane, r, _), at in held["d"].items())
 
 
 def test_matrices_are_loaded_as_they_lie_and_transposed() -> None:
