@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types imports unit triton asan gpu format clean
+.PHONY: demo test lint types imports unit triton cuda emulated address thread asan gpu format clean
 .DEFAULT_GOAL := test
 
 # Remade when the project's dependencies, build logic or native sources change.
@@ -24,14 +24,14 @@ $(STAMP): pyproject.toml $(NATIVE) | $(BIN)/python
 demo: $(STAMP)
 	@$(BIN)/cvperf bench demo
 
-test: lint types imports unit triton asan
-	@echo "== PASSED: lint, types, import contracts, tests, Triton kernels, tests under AddressSanitizer"
+test: lint types imports unit triton cuda asan
+	@echo "== PASSED: lint, types, import contracts, tests, Triton and CUDA kernels, AddressSanitizer"
 
 lint: $(STAMP)
 	@echo "== lint"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.cpp' '*.hpp')
+	@$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.cpp' '*.hpp' '*.cu' '*.cuh')
 
 types: $(STAMP)
 	@echo "== types"
@@ -51,6 +51,20 @@ triton: $(STAMP)
 	@echo "== tests of the Triton kernels, interpreted"
 	@TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/kernels/triton
 
+# The CUDA kernels in the emulator: under every schedule, and under two sanitizers (planted faults end
+# a sanitizer's process, so these are for the first). The three run side by side.
+cuda: $(STAMP)
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target emulated address thread
+
+emulated: $(STAMP)
+	@echo "== tests of the CUDA kernels, emulated"
+	@CVPERF_EMULATE_CUDA=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/kernels/cuda
+
+address thread: $(STAMP)
+	@echo "== tests of the CUDA kernels, emulated under the $@ sanitizer"
+	@$(BIN)/python -m tests.kernels.cuda.sanitized $@ -m pytest --capture=sys \
+	  --deselect tests/kernels/cuda/test_faults.py tests/kernels/cuda
+
 # The same ops under AddressSanitizer on random input, and the AVX-512 sources on an AVX2 machine:
 # a second build with 64-byte vectors emulated.
 asan: $(STAMP)
@@ -65,7 +79,7 @@ gpu:
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
-	@$(BIN)/clang-format -i $$(git ls-files '*.cpp' '*.hpp')
+	@$(BIN)/clang-format -i $$(git ls-files '*.cpp' '*.hpp' '*.cu' '*.cuh')
 
 clean:
 	rm -rf $(VENV) build report cvperf/_C*.so

@@ -157,14 +157,12 @@ inline bool find_ready_warp() {
   return true;
 }
 
-// Leave this thread for a ready one of the same warp, else of another warp, else let a copy land that is in flight. If
-// there is none either, the launcher sees whether all threads are through.
-EMULATOR_RAW inline void run_next() {
+// A ready thread of the same warp, else of another warp, else a copy lands that is in flight. If there is none of these
+// either, the launcher: it sees whether all threads are through.
+inline Thread& pick_next() {
+  const Unwatched emulator;
   while (block.ready[block.warp].empty() && !find_ready_warp()) {
-    if (block.in_flight.empty()) {
-      run_thread(block.launcher);
-      return;
-    }
+    if (block.in_flight.empty()) return block.launcher;
     const auto landing = block.in_flight.begin() + chosen(block.in_flight.size());
     const std::function<void()> land = std::move(*landing);
     block.in_flight.erase(landing);
@@ -174,28 +172,19 @@ EMULATOR_RAW inline void run_next() {
   const auto next = ready.begin() + chosen(ready.size());
   Thread* const thread = *next;
   ready.erase(next);
-  run_thread(*thread);
+  return *thread;
 }
 
 inline void wait_at(const char* what, Place place) {
   block.running->waits_at = what;
   block.running->place = place;
-  run_next();
+  run_thread(pick_next());
 }
 
 // --- A thread from its first instruction to its last ------------------------------------------------
 
-inline void exit_thread() {
-  const Unwatched emulator;
-  block.running->ended = true;
-  --block.alive;
-}
-
 inline void run_body() {
-  {
-    void* const token = block.begin;
-    acquire(token);
-  }
+  acquire(block.begin);
   try {
     block.body();
   } catch (...) {
@@ -203,14 +192,19 @@ inline void run_body() {
     block.error = std::current_exception();
   }
   release(block.done);
-  exit_thread();
+}
+
+inline Thread& end_thread() {
+  const Unwatched emulator;
+  block.running->ended = true;
+  --block.alive;
+  return block.error ? block.launcher : pick_next();
 }
 
 EMULATOR_RAW inline void thread_entry() {
   entered();
   run_body();
-  if (block.error) run_thread(block.launcher);
-  run_next();
+  run_thread(end_thread());
   std::terminate();  // nobody switches to a thread that has ended
 }
 
@@ -256,7 +250,7 @@ inline void run_block() {
   }
   find_ready_warp();
   block.running = &block.launcher;
-  run_next();
+  run_thread(pick_next());
   if (block.error) std::rethrow_exception(block.error);
   if (block.alive) throw Error(deadlock());
   acquire(block.done);

@@ -86,6 +86,9 @@ __attribute__((naked, noinline)) static void swap_stacks(void** /*from: rdi*/, v
 inline void prepare(Fiber& fiber, void (*entry)()) {
   if (!fiber.stack) fiber.stack = map_memory(kStackBytes);
   fiber.ended = false;
+#if EMULATOR_ASAN
+  __asan_unpoison_memory_region(fiber.stack, kStackBytes);  // the last thread on it did not return
+#endif
 #if EMULATOR_TSAN
   // What a race report remembers of the stack belongs to the thread that had it before.
   if (fiber.tsan) {

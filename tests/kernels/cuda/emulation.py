@@ -49,7 +49,9 @@ class Schedule:
 
 
 ORDERS = (("forward", 1), ("reverse", 1), ("random", 1), ("random", 2), ("random", 3))
-SCHEDULES = [Schedule(order, late, seed) for order, seed in ORDERS for late in (False, True)]
+ALL_SCHEDULES = [Schedule(order, late, seed) for order, seed in ORDERS for late in (False, True)]
+# What a sanitizer finds does not depend on the order in which threads happen to run.
+SCHEDULES = [ALL_SCHEDULES[0], ALL_SCHEDULES[-1]] if SANITIZER else ALL_SCHEDULES
 
 
 class EmulationError(Exception):

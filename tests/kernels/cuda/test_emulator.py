@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.cuda.launch import Kernel, launch
-from tests.kernels.cuda import emulation, layouts
+from tests.kernels.cuda import emulation, layouts, sanitized
 from tests.kernels.cuda.emulation import SANITIZER, SCHEDULES, EmulationError, Schedule
 from tests.kernels.cuda.harness import ON_GPU
 
 pytestmark = pytest.mark.skipif(ON_GPU, reason="tests of the emulator")
+a_race = pytest.mark.skipif(SANITIZER == "thread", reason="a race ends the process there")
 FILE = str(Path(__file__).parent / "emulator.cu")
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 
@@ -167,12 +169,14 @@ def answers(name: str, threads: int, *args: object, like: Tensor) -> list[Tensor
     return found
 
 
+@a_race
 def test_a_missing_barrier_shows_in_every_order() -> None:
     numbers = random_integers(64, low=0)
     for out in answers("reversed<false>", 64, numbers, like=numbers):
         assert not torch.equal(out, numbers.flip(0))
 
 
+@a_race
 def test_a_buffer_that_is_overwritten_too_early_shows_with_early_copies() -> None:
     numbers, out = random_integers(5, 64), torch.zeros(64, dtype=torch.int32)
     expected = numbers.sum(0, dtype=torch.int32).roll(32)
@@ -185,6 +189,7 @@ def test_a_buffer_that_is_overwritten_too_early_shows_with_early_copies() -> Non
     assert not any(schedule.late_copies for schedule in wrong)
 
 
+@a_race
 def test_a_wrong_wait_count_shows_with_late_copies() -> None:
     numbers = random_integers(32)
     wrong = {
@@ -210,7 +215,7 @@ def test_barriers_that_not_all_reach_are_reported_with_kernel_and_line(schedule:
         run("half_a_shuffle", 32, out, schedule=schedule)
 
 
-@pytest.mark.skipif(SANITIZER == "address", reason="AddressSanitizer ends the process")
+@pytest.mark.skipif(bool(SANITIZER), reason="a sanitizer ends the process there")
 def test_a_write_beside_a_shared_array_is_reported() -> None:
     with finding("write beside the shared array numbers"):
         run("beside_shared", 64, torch.zeros(64, dtype=torch.int32))
@@ -238,3 +243,40 @@ def test_arguments_of_other_widths_are_refused() -> None:
 def test_a_kernel_that_does_not_compile_shows_the_compilers_words() -> None:
     with finding(r"no_such_kernel.*\n(.|\n)*error"):
         run("no_such_kernel", 64)
+
+
+# --- what takes a sanitizer to find ---------------------------------------------------------------
+
+_SCRIPT = """
+import sys, torch
+from tests.kernels.cuda.test_emulator import run
+run(sys.argv[1], int(sys.argv[2]), torch.zeros(64, dtype=torch.int32), *map(int, sys.argv[3:]))
+print("no finding")
+"""
+
+
+def sanitized_run(sanitizer: str, *arguments: str) -> str:
+    """What a process prints that launches a kernel on 64 zeros under the sanitizer."""
+    program, variables = sanitized.command(sanitizer, ["-c", _SCRIPT, *arguments])
+    done = subprocess.run(
+        program, env=variables, cwd=emulation.ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.skipif(bool(SANITIZER), reason="starts processes of its own")
+@pytest.mark.parametrize(
+    ("sanitizer", "arguments", "finding"),
+    [
+        ("address", ("beside_global", "64", "64"), "heap-buffer-overflow"),
+        ("address", ("beside_shared", "64"), "use-after-poison"),
+        ("thread", ("counted<false>", "64"), "data race"),
+        ("thread", ("between_lanes", "64"), "data race"),
+        ("address", ("beside_global", "64", "63"), "no finding"),
+        ("thread", ("counted<true>", "64"), "no finding"),
+        ("thread", ("named_barriers", "64"), "no finding"),
+    ],
+)
+def test_a_sanitizer_finds_it(sanitizer: str, arguments: tuple[str, ...], finding: str) -> None:
+    said = sanitized_run(sanitizer, *arguments)
+    assert finding in said, said[-3000:]
