@@ -124,6 +124,15 @@ inline void acquire([[maybe_unused]] void* token) {
 #endif
 }
 
+// What all threads did, also those that wait for ever, happened before what the launcher does now.
+inline void join_threads() {
+  for (void* token : block.tokens) {
+    acquire(token);
+    free(token);
+  }
+  block.tokens.clear();
+}
+
 // --- Taking turns -----------------------------------------------------------------------------------
 
 EMULATOR_RAW inline void run_thread(Thread& next) {
@@ -189,7 +198,7 @@ inline void run_body() {
     block.body();
   } catch (...) {
     const Unwatched emulator;
-    block.error = std::current_exception();
+    if (!block.error) block.error = std::current_exception();
   }
   release(block.done);
 }
@@ -251,12 +260,10 @@ inline void run_block() {
   find_ready_warp();
   block.running = &block.launcher;
   run_thread(pick_next());
+  join_threads();
   if (block.error) std::rethrow_exception(block.error);
   if (block.alive) throw Error(deadlock());
-  acquire(block.done);
   check_canaries();
-  for (void* token : block.tokens) free(token);
-  block.tokens.clear();
 }
 
 // Threads that a barrier of the whole block can meet, and blocks in the schedule's order.

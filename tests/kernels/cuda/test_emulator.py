@@ -18,7 +18,9 @@ from tests.kernels.cuda.emulation import SANITIZER, SCHEDULES, EmulationError, S
 from tests.kernels.cuda.harness import ON_GPU
 
 pytestmark = pytest.mark.skipif(ON_GPU, reason="tests of the emulator")
-a_race = pytest.mark.skipif(SANITIZER == "thread", reason="a race ends the process there")
+fatal_in_tsan = pytest.mark.skipif(
+    SANITIZER == "thread", reason="a race, or a thread that never ends, ends the process there"
+)
 FILE = str(Path(__file__).parent / "emulator.cu")
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 
@@ -169,14 +171,14 @@ def answers(name: str, threads: int, *args: object, like: Tensor) -> list[Tensor
     return found
 
 
-@a_race
+@fatal_in_tsan
 def test_a_missing_barrier_shows_in_every_order() -> None:
     numbers = random_integers(64, low=0)
     for out in answers("reversed<false>", 64, numbers, like=numbers):
         assert not torch.equal(out, numbers.flip(0))
 
 
-@a_race
+@fatal_in_tsan
 def test_a_buffer_that_is_overwritten_too_early_shows_with_early_copies() -> None:
     numbers, out = random_integers(5, 64), torch.zeros(64, dtype=torch.int32)
     expected = numbers.sum(0, dtype=torch.int32).roll(32)
@@ -189,7 +191,7 @@ def test_a_buffer_that_is_overwritten_too_early_shows_with_early_copies() -> Non
     assert not any(schedule.late_copies for schedule in wrong)
 
 
-@a_race
+@fatal_in_tsan
 def test_a_wrong_wait_count_shows_with_late_copies() -> None:
     numbers = random_integers(32)
     wrong = {
@@ -204,6 +206,7 @@ def test_a_wrong_wait_count_shows_with_late_copies() -> None:
         assert torch.equal(out, numbers.flip(0))
 
 
+@fatal_in_tsan
 @every_schedule
 def test_barriers_that_not_all_reach_are_reported_with_kernel_and_line(schedule: Schedule) -> None:
     out = torch.zeros(64, dtype=torch.int32)
