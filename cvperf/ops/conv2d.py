@@ -10,8 +10,9 @@ from torch import Tensor
 
 from cvperf.backends.cpu.conv2d import algorithm_for, plan
 from cvperf.backends.registry import FLOATING, convolution_format
-from cvperf.errors import ArgumentError, check_tensor
+from cvperf.errors import ArgumentError, check_tensor, is_array
 from cvperf.ops._activation import activation_grad, check_activation
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._convolution import (
     as_pair,
     check_fit,
@@ -78,6 +79,8 @@ def conv2d(
     Indirect Convolution Algorithm", 2019; see ``kernels/cpu/conv2d_channels_last.hpp``. Winograd:
     Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
     """
+    if not isinstance(input, Tensor) and is_array(input):
+        return call_with_tensors(conv2d, locals())
     layer = weight if isinstance(weight, PackedConv2d) else None
     arguments = (input, bias, residual, stride, padding, dilation, groups, activation, precise)
     replays = None if layer is None else layer.replays()
