@@ -57,6 +57,8 @@ def call_with_tensors(op: Any, variables: dict[str, Any]) -> Any:
     name, first = next(each for each in named if is_array(each[1]))
     library = _library(name, first)
     for other, value in named:
+        if type(value) is type(first):
+            continue
         if isinstance(value, Tensor) or _library(other, value) is not library:
             raise TypeError(
                 f"{name} and {other} must be of one library: {name} is {describe(first)}, {other} "
@@ -125,8 +127,8 @@ def _on_stream_of(library: ModuleType, array: Any) -> AbstractContextManager[Any
 
 def _as_tensor(name: str, array: Any, library: ModuleType) -> Tensor:
     numpy = library.__name__ == "numpy"
-    strides = getattr(array, "strides", None) or ()
-    if any(step < 0 for step in strides) or (numpy and not array.flags.aligned):
+    strides = getattr(array, "strides", None)
+    if (strides and min(strides) < 0) or (numpy and not array.flags.aligned):
         array = array.copy(order="K")
     try:
         return _numpy_as_tensor(array) if numpy else from_dlpack(array)
@@ -149,7 +151,7 @@ class _Writable:
 
 
 def _numpy_as_tensor(array: Any) -> Tensor:
-    if array.dtype.name == "bfloat16":
+    if array.dtype.type.__name__ == "bfloat16":
         return _numpy_as_tensor(array.view("int16")).view(torch.bfloat16)
     if not array.flags.writeable:
         array = sys.modules["numpy"].asarray(_Writable(array))

@@ -79,14 +79,14 @@ def conv2d(
     Indirect Convolution Algorithm", 2019; see ``kernels/cpu/conv2d_channels_last.hpp``. Winograd:
     Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
     """
-    if not isinstance(input, Tensor) and is_array(input):
-        return call_with_tensors(conv2d, locals())
     layer = weight if isinstance(weight, PackedConv2d) else None
     arguments = (input, bias, residual, stride, padding, dilation, groups, activation, precise)
     replays = None if layer is None else layer.replays()
     known = None if replays is None else replays.again(*arguments)
     if known is not None:
         return known
+    if not isinstance(input, Tensor) and is_array(input):
+        return call_with_tensors(conv2d, locals())
     check_tensor("input", input, "input[N, C, H, W] or [C, H, W]", ndim=(3, 4), dtypes=FLOATING)
     if isinstance(weight, PackedConv2d):
         weight = weight.weight

@@ -131,13 +131,13 @@ def int8_gemm(
     for Efficient Integer-Arithmetic-Only Inference", CVPR 2018; blocking in
     ``kernels/cpu/int8_product.cpp``.
     """
-    if not isinstance(a, Tensor) and is_array(a):
-        return call_with_tensors(int8_gemm, locals())
     arguments: tuple[object, ...] = (a, scale_a, scale_b, zero_a, bias, activation, out_dtype)
     replays = b.replays() if isinstance(b, PackedInt8) else None
     known = None if replays is None else replays.again(*arguments)
     if known is not None:
         return known
+    if not isinstance(a, Tensor) and is_array(a):
+        return call_with_tensors(int8_gemm, locals())
     check_tensor("a", a, "a[M, K]", ndim=2, dtypes=_A_DTYPES)
     m, k = a.shape
     packed = _packed(a, k, b)

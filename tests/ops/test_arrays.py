@@ -54,7 +54,7 @@ def some_calls() -> dict[str, list[Call]]:
     return {
         "nms": [
             ((boxes, scores, 0.5), {}),
-            ((), dict(zip(NMS, (boxes, scores, 0.5), strict=True))),
+            ((), {"boxes": boxes, "scores": scores, **HALF}),
         ],
         "batched_nms": [((boxes, scores, torch.arange(20) % 3, 0.5), {})],
         "nms_padded": [((boxes_of(9, 2), torch.rand(2, 9), 0.5, 4), {})],
@@ -88,14 +88,14 @@ def some_calls() -> dict[str, list[Call]]:
     }
 
 
-NMS, NHWC = ("boxes", "scores", "iou_threshold"), {"layout": "NHWC"}
+NHWC, HALF = {"layout": "NHWC"}, {"iou_threshold": 0.5}
 PACKED = (ops.PackedConv2d, ops.PackedInt8, ops.PackedConv2dInt8)
 CALLS = some_calls()
 PUBLIC = [name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))]
 each_op = pytest.mark.parametrize("name", PUBLIC)
 
 
-# --- a library as CuPy is, on the CPU --------------------------------------------------------------
+# --- a library as CuPy is, on the CPU ------------------------------------------------------------
 
 
 class Foreign:
@@ -315,9 +315,7 @@ def test_arrays_on_two_devices_are_refused(foreign: ModuleType) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_arrays, "from_dlpack", lambda array: array.tensor.to(
             "meta" if array is elsewhere else "cpu"))  # fmt: skip
-        with pytest.raises(
-            ArgumentError, match=r"boxes and scores must be on the same device.*meta"
-        ):
+        with pytest.raises(ArgumentError, match=r"boxes and scores must be on the same device"):
             ops.nms(Foreign(BOXES), elsewhere, 0.5)
 
 
