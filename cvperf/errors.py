@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import torch
 
@@ -19,12 +20,27 @@ class UnsupportedError(NotImplementedError, ArgumentError):
     """The call is sound, but no backend can serve it here; the message says what would."""
 
 
-def describe(value: object) -> str:
+def is_array(value: object) -> bool:
+    """Whether a value is an array of another library than torch that DLPack can share."""
+    return not isinstance(value, torch.Tensor) and hasattr(type(value), "__dlpack__")
+
+
+def describe(value: Any) -> str:
     """Name a value as error messages do: ``float32[3, 4] on cpu`` for a tensor."""
     if isinstance(value, torch.Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
         return f"{dtype}{list(value.shape)} on {value.device}"
+    if is_array(value):
+        package = type(value).__module__.partition(".")[0]
+        return f"{package}.{type(value).__name__} {value.dtype}{list(value.shape)}"
     return f"{value!r} ({type(value).__name__})"
+
+
+def mixed(value: object, beside: str) -> str:
+    """What to say of an array where a tensor is needed because argument ``beside`` is one."""
+    if not is_array(value):
+        return ""
+    return f". Arrays and tensors do not mix, and {beside} is a torch.Tensor: convert one"
 
 
 def check_tensor(
@@ -51,7 +67,8 @@ def check_tensor(
         ArgumentError: anything else does not fit.
     """
     if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor {expected}, got {describe(value)}")
+        hint = mixed(value, like[0] if like else "the first argument")
+        raise TypeError(f"{name} must be a torch.Tensor {expected}, got {describe(value)}{hint}")
     if ndim is not None and value.dim() not in ((ndim,) if isinstance(ndim, int) else ndim):
         raise ArgumentError(f"{name} must be {expected}, got {describe(value)}")
     if dtypes and value.dtype not in dtypes:

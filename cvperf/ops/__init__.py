@@ -1,4 +1,8 @@
-"""The public ops: each with a file of its own, a schema in torch.library, and a reference."""
+"""The public ops: each with a file of its own, a schema in torch.library, and a reference.
+
+Where an op takes tensors it takes arrays of NumPy, CuPy or another library with DLPack as well, all
+of one library, and answers with arrays of that library; ``cvperf/ops/_arrays.py`` says how.
+"""
 
 from cvperf.ops._packed import PackedConv2d, pack_conv2d
 from cvperf.ops.bias_activation import bias_activation

@@ -11,7 +11,8 @@ from torch import Tensor
 from cvperf import _C
 from cvperf.backends.cpu import conv2d as cpu
 from cvperf.backends.registry import FLOATING
-from cvperf.errors import ArgumentError, check_tensor, describe
+from cvperf.errors import ArgumentError, check_tensor, describe, is_array
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._convolution import check_groups
 from cvperf.ops._replay import RemembersCalls
 
@@ -64,6 +65,8 @@ def pack_conv2d(weight: Tensor, groups: int = 1, *, scale: Tensor | None = None)
 
     Complexity: a copy of the weight now; one pass over it at the first call of each algorithm.
     """
+    if not isinstance(weight, Tensor) and is_array(weight):
+        return call_with_tensors(pack_conv2d, locals())
     check_tensor("weight", weight, "weight[O, C/groups, kh, kw]", ndim=4, dtypes=FLOATING)
     if weight.device.type not in ("cpu", "cuda"):
         raise ArgumentError(f"weight must be on the CPU or a GPU, got {describe(weight)}")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cvperf.backends.channels import memory_format
 from cvperf.backends.registry import FLOATING, layout_of
-from cvperf.errors import ArgumentError, check_tensor, describe
+from cvperf.errors import ArgumentError, check_tensor, describe, mixed
 
 _FORMS = "Tensor[K, 5] (image index, x1, y1, x2, y2) or a list with one Tensor[L, 4] for each image"
 
@@ -30,7 +30,8 @@ def as_rois(input: Tensor, boxes: Tensor | Sequence[Tensor]) -> Tensor:
         rois = boxes
     else:
         if not isinstance(boxes, (list, tuple)):
-            raise TypeError(f"boxes must be {_FORMS}, got {describe(boxes)}")
+            hint = mixed(boxes, "input")
+            raise TypeError(f"boxes must be {_FORMS}, got {describe(boxes)}{hint}")
         if len(boxes) > input.shape[0]:
             raise ArgumentError(
                 f"boxes is a list of {len(boxes)} tensors, but input is {describe(input)}: "

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from cvperf.backends.channels import dense_format
 from cvperf.backends.registry import FLOATING
-from cvperf.errors import ArgumentError, check_tensor, describe
+from cvperf.errors import ArgumentError, check_tensor, describe, is_array
 from cvperf.ops._activation import activation_grad, check_activation
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._library import define
 
 
@@ -41,6 +42,8 @@ def bias_activation(
 
     Complexity: one pass over ``x``. Differentiable twice in ``x``, ``bias`` and ``residual``.
     """
+    if not isinstance(x, Tensor) and is_array(x):
+        return call_with_tensors(bias_activation, locals())
     expected = "x[N, C], [N, C, L] or [N, C, H, W]"
     check_tensor("x", x, expected, ndim=(2, 3, 4), dtypes=FLOATING)
     if bias is not None:

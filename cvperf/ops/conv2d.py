@@ -10,8 +10,9 @@ from torch import Tensor
 
 from cvperf.backends.cpu.conv2d import algorithm_for, plan
 from cvperf.backends.registry import FLOATING, convolution_format
-from cvperf.errors import ArgumentError, check_tensor
+from cvperf.errors import ArgumentError, check_tensor, is_array
 from cvperf.ops._activation import activation_grad, check_activation
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._convolution import (
     as_pair,
     check_fit,
@@ -84,6 +85,8 @@ def conv2d(
     known = None if replays is None else replays.again(*arguments)
     if known is not None:
         return known
+    if not isinstance(input, Tensor) and is_array(input):
+        return call_with_tensors(conv2d, locals())
     check_tensor("input", input, "input[N, C, H, W] or [C, H, W]", ndim=(3, 4), dtypes=FLOATING)
     if isinstance(weight, PackedConv2d):
         weight = weight.weight

@@ -12,8 +12,9 @@ from torch.utils import _pytree
 
 from cvperf.backends.cpu.conv2d_int8 import plan
 from cvperf.backends.gpu.layouts import packed_conv2d_int8_shape
-from cvperf.errors import ArgumentError, check_tensor, describe
+from cvperf.errors import ArgumentError, check_tensor, describe, is_array, mixed
 from cvperf.ops._activation import check_activation
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._convolution import as_pair, check_fit, check_groups, output_shape
 from cvperf.ops._int8_epilogue import (
     QUANTISED,
@@ -79,6 +80,8 @@ def pack_conv2d_int8(weight: Tensor, groups: int = 1) -> PackedConv2dInt8:
 
     Complexity: two passes over ``weight``.
     """
+    if not isinstance(weight, Tensor) and is_array(weight):
+        return call_with_tensors(pack_conv2d_int8, locals())
     check_tensor("weight", weight, "weight[O, C/groups, kh, kw]", ndim=4, dtypes=(torch.int8,))
     check_groups(weight, groups)
     shape = (weight.shape[0], weight.shape[1], weight.shape[2], weight.shape[3])
@@ -164,6 +167,8 @@ def conv2d_int8(
     known = None if replays is None else replays.again(*arguments)
     if known is not None:
         return known
+    if not isinstance(input, Tensor) and is_array(input):
+        return call_with_tensors(conv2d_int8, locals())
     check_tensor("input", input, "input[N, C, H, W]", ndim=4, dtypes=QUANTISED)
     packed = _packed(input, weight, groups)
     steps, dilations = as_pair("stride", stride, 1), as_pair("dilation", dilation, 1)
@@ -216,7 +221,7 @@ def _packed(
         if not isinstance(weight, Tensor):
             raise TypeError(
                 "weight must be a torch.Tensor weight[O, C/groups, kh, kw] or a PackedConv2dInt8, "
-                f"got {describe(weight)}"
+                f"got {describe(weight)}{mixed(weight, 'input')}"
             )
         weight = pack_conv2d_int8(weight, 1 if groups is None else groups)
     elif groups is not None and groups != weight.groups:

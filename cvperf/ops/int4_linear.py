@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cvperf.errors import ArgumentError, check_tensor, describe
+from cvperf.errors import ArgumentError, check_tensor, describe, is_array
 from cvperf.ops._activation import check_activation
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._library import define
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -28,6 +29,8 @@ def pack_int4(values: Tensor) -> Tensor:
 
     Complexity: one pass over ``values``.
     """
+    if not isinstance(values, Tensor) and is_array(values):
+        return call_with_tensors(pack_int4, locals())
     check_tensor("values", values, "values[N, K]", ndim=2, dtypes=(torch.int8,))
     if values.shape[1] % 2:
         raise ArgumentError(f"values[N, K] must have an even K, got {describe(values)}")
@@ -71,6 +74,8 @@ def int4_linear(
 
     Source: group-wise 4-bit weights as in Frantar et al., "GPTQ", ICLR 2023.
     """
+    if not isinstance(x, Tensor) and is_array(x):
+        return call_with_tensors(int4_linear, locals())
     check_tensor("x", x, "x[..., K]", dtypes=_DTYPES)
     check_tensor("weight", weight, "weight[N, K / 2], made by pack_int4", ndim=2,
                  dtypes=(torch.uint8,))  # fmt: skip

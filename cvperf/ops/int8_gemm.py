@@ -11,8 +11,9 @@ from torch.utils import _pytree
 from cvperf.backends.cpu.int8_gemm import plan
 from cvperf.backends.gpu.layouts import packed_int8_shape
 from cvperf.backends.registry import preferred
-from cvperf.errors import ArgumentError, check_tensor, describe
+from cvperf.errors import ArgumentError, check_tensor, describe, is_array, mixed
 from cvperf.ops._activation import check_activation
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._library import define
 from cvperf.ops._replay import RemembersCalls, remember
 
@@ -76,6 +77,8 @@ def pack_int8(b: Tensor) -> PackedInt8:
 
     Complexity: one pass over ``b``.
     """
+    if not isinstance(b, Tensor) and is_array(b):
+        return call_with_tensors(pack_int8, locals())
     check_tensor("b", b, "b[K, N]", ndim=2, dtypes=(torch.int8,))
     return PackedInt8(_pack_int8(b), b.shape[0], b.shape[1])
 
@@ -133,6 +136,8 @@ def int8_gemm(
     known = None if replays is None else replays.again(*arguments)
     if known is not None:
         return known
+    if not isinstance(a, Tensor) and is_array(a):
+        return call_with_tensors(int8_gemm, locals())
     check_tensor("a", a, "a[M, K]", ndim=2, dtypes=_A_DTYPES)
     m, k = a.shape
     packed = _packed(a, k, b)
@@ -186,7 +191,10 @@ def _packed(a: Tensor, k: int, b: Tensor | PackedInt8) -> PackedInt8:
             )
     else:
         if not isinstance(b, Tensor):
-            raise TypeError(f"b must be a torch.Tensor b[K, N] or a PackedInt8, got {describe(b)}")
+            raise TypeError(
+                "b must be a torch.Tensor b[K, N] or a PackedInt8, got "
+                f"{describe(b)}{mixed(b, 'a')}"
+            )
         check_tensor("b", b, "b[K, N]", ndim=2, dtypes=(torch.int8,))
         data, rows = b, b.shape[0]
     if rows != k:
@@ -226,7 +234,8 @@ def _factor(
     if not isinstance(value, Tensor):
         if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)):
             kind = "an int" if integer else "a number"
-            raise TypeError(f"{name} must be {kind} or a tensor, got {describe(value)}")
+            hint = mixed(value, "a")
+            raise TypeError(f"{name} must be {kind} or a tensor, got {describe(value)}{hint}")
         if integer:
             info = torch.iinfo(a.dtype)
             if not info.min <= value <= info.max:

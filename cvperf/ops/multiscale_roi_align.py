@@ -13,7 +13,8 @@ from torch import Tensor
 from cvperf.backends.channels import memory_format
 from cvperf.backends.pyramid import pyramid_format
 from cvperf.backends.registry import FLOATING, layout_of
-from cvperf.errors import ArgumentError, check_tensor, describe
+from cvperf.errors import ArgumentError, check_tensor, describe, is_array
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._library import define
 from cvperf.ops._rois import as_output_size, as_rois, check_sampling_ratio
 
@@ -72,6 +73,9 @@ def multiscale_roi_align(
     Source: Lin, Dollár, Girshick, He, Hariharan and Belongie, "Feature Pyramid Networks for Object
     Detection", CVPR 2017, equation 1; He, Gkioxari, Dollár and Girshick, "Mask R-CNN", ICCV 2017.
     """
+    first = features[0] if isinstance(features, (list, tuple)) and features else None
+    if not isinstance(first, Tensor) and is_array(first):
+        return call_with_tensors(multiscale_roi_align, locals())
     features = _check_features(features)
     rois = as_rois(features[0], boxes)
     height, width = as_output_size(output_size)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.registry import FLOATING
-from cvperf.errors import ArgumentError, check_count, check_number, check_tensor, describe
+from cvperf.errors import ArgumentError, check_count, check_number, check_tensor, describe, is_array
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._library import define
 
 
@@ -38,6 +39,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     Source: greedy NMS as in Dalal and Triggs, "Histograms of Oriented Gradients for Human
     Detection", CVPR 2005; exact pruning described in ``kernels/cpu/nms.cpp``.
     """
+    if not isinstance(boxes, Tensor) and is_array(boxes):
+        return call_with_tensors(nms, locals())
     check_boxes(boxes, scores, iou_threshold)
     return _nms(boxes, scores, iou_threshold)
 
@@ -63,6 +66,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
 
     Complexity: as :func:`nms` for each class.
     """
+    if not isinstance(boxes, Tensor) and is_array(boxes):
+        return call_with_tensors(batched_nms, locals())
     check_boxes(boxes, scores, iou_threshold)
     check_tensor("idxs", idxs, "idxs[N]", ndim=1)
     if idxs.is_floating_point() or idxs.is_complex():
@@ -104,6 +109,8 @@ def nms_padded(
 
     Complexity: as :func:`nms` for each image, images in parallel; each ends at the last box wanted.
     """
+    if not isinstance(boxes, Tensor) and is_array(boxes):
+        return call_with_tensors(nms_padded, locals())
     check_tensor("boxes", boxes, "boxes[B, N, 4]", ndim=3, dtypes=FLOATING)
     if boxes.shape[2] != 4:
         raise ArgumentError(f"boxes must be boxes[B, N, 4] (x1, y1, x2, y2), got {describe(boxes)}")

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from cvperf.backends.channels import memory_format
 from cvperf.backends.registry import layout_of
-from cvperf.errors import ArgumentError, check_number, check_tensor, describe
+from cvperf.errors import ArgumentError, check_number, check_tensor, describe, is_array
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._library import define
 
 _LAYOUTS = ("NCHW", "NHWC")
@@ -50,6 +51,8 @@ def normalize_image(
 
     Complexity: one pass over ``image``.
     """
+    if not isinstance(image, Tensor) and is_array(image):
+        return call_with_tensors(normalize_image, locals())
     if layout not in _LAYOUTS:
         raise ArgumentError(f"layout must be one of {', '.join(_LAYOUTS)}; got {layout!r}")
     names = ", ".join(layout)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.registry import FLOATING
-from cvperf.errors import ArgumentError, check_count, check_number, check_tensor, describe
+from cvperf.errors import ArgumentError, check_count, check_number, check_tensor, describe, is_array
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._library import define
 
 
@@ -54,6 +55,8 @@ def paste_masks(
 
     Source: He et al., "Mask R-CNN", ICCV 2017, as torchvision implements it.
     """
+    if not isinstance(masks, Tensor) and is_array(masks):
+        return call_with_tensors(paste_masks, locals())
     check_tensor("masks", masks, "masks[K, M, M] or [K, 1, M, M]", ndim=(3, 4), dtypes=FLOATING)
     side = masks.shape[-1]
     if masks.shape[-2] != side or side == 0 or (masks.dim() == 4 and masks.shape[1] != 1):

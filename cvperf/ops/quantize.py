@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.channels import dense_format
-from cvperf.errors import ArgumentError, check_number, check_tensor, describe
+from cvperf.errors import ArgumentError, check_number, check_tensor, describe, is_array
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._library import define
 from cvperf.ops.int8_gemm import number_tensor
 
@@ -52,6 +53,8 @@ def quantize(
     Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", CVPR 2018.
     """
+    if not isinstance(x, Tensor) and is_array(x):
+        return call_with_tensors(quantize, locals())
     check_tensor("x", x, "of any shape", dtypes=FLOATS)
     _check_dtype(dtype, BYTES)
     call = _parameters("x", x, scale, zero_point, axis, dtype)
@@ -85,6 +88,8 @@ def dequantize(
 
     Complexity: one pass over ``q``.
     """
+    if not isinstance(q, Tensor) and is_array(q):
+        return call_with_tensors(dequantize, locals())
     check_tensor("q", q, "of any shape", dtypes=BYTES)
     _check_dtype(dtype, FLOATS)
     return _dequantize(q, *_parameters("q", q, scale, zero_point, axis, q.dtype), dtype)

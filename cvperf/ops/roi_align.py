@@ -10,6 +10,8 @@ from torch import Tensor
 
 from cvperf.backends.channels import memory_format
 from cvperf.backends.registry import layout_of
+from cvperf.errors import is_array
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._library import define
 from cvperf.ops._rois import (
     as_output_size,
@@ -68,6 +70,8 @@ def roi_align(
 
     Source: He, Gkioxari, Dollár and Girshick, "Mask R-CNN", ICCV 2017.
     """
+    if not isinstance(input, Tensor) and is_array(input):
+        return call_with_tensors(roi_align, locals())
     check_map(input)
     rois = as_rois(input, boxes)
     height, width = as_output_size(output_size)

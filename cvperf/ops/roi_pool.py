@@ -10,6 +10,8 @@ from torch import Tensor
 
 from cvperf.backends.channels import memory_format
 from cvperf.backends.registry import layout_of
+from cvperf.errors import is_array
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._library import define
 from cvperf.ops._rois import (
     as_output_size,
@@ -58,6 +60,8 @@ def roi_pool(
 
     Source: Girshick, "Fast R-CNN", ICCV 2015.
     """
+    if not isinstance(input, Tensor) and is_array(input):
+        return call_with_tensors(roi_pool, locals())
     check_map(input)
     rois = as_rois(input, boxes)
     height, width = as_output_size(output_size)

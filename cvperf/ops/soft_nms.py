@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cvperf.errors import ArgumentError, check_count, check_number
+from cvperf.errors import ArgumentError, check_count, check_number, is_array
+from cvperf.ops._arrays import call_with_tensors
 from cvperf.ops._library import define
 from cvperf.ops.nms import check_boxes
 
@@ -55,6 +56,8 @@ def soft_nms(
 
     Source: Bodla et al., "Soft-NMS: Improving Object Detection With One Line of Code", ICCV 2017.
     """
+    if not isinstance(boxes, Tensor) and is_array(boxes):
+        return call_with_tensors(soft_nms, locals())
     check_boxes(boxes, scores, iou_threshold)
     if method not in _METHODS:
         raise ArgumentError(f"method must be one of {', '.join(_METHODS)}; got {method!r}")
