@@ -59,9 +59,9 @@ def channels_last(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def int8_gemm() -> Iterator[Call]:
+    from cvperf.backends.gpu.configs import forcing
     from cvperf.backends.gpu.layouts import packed_int8_shape
     from cvperf.backends.triton import int8_gemm as backend
-    from cvperf.backends.triton.configs import forcing
 
     def call(
         kind: str,
@@ -106,8 +106,8 @@ def int8_gemm() -> Iterator[Call]:
 
 
 def int4_linear() -> Iterator[Call]:
+    from cvperf.backends.gpu.configs import forcing
     from cvperf.backends.triton import int4_linear as backend
-    from cvperf.backends.triton.configs import forcing
 
     def call(kind: str, name: str, m: int, group: int, zero: bool, dtype: torch.dtype) -> Call:
         n, k = 4096, 4096

@@ -14,10 +14,10 @@ import torch
 import triton
 import yaml
 
+from cvperf.backends.gpu.configs import Space, forcing
 from cvperf.backends.gpu.layouts import packed_int8_shape
 from cvperf.backends.gpu.model import ARCHITECTURES
 from cvperf.backends.triton import offline, shipped
-from cvperf.backends.triton.configs import Space, forcing
 from cvperf.benchmarks import gpu, gpu_compiled, gpu_page
 from cvperf.kernels.triton import compat
 
