@@ -19,6 +19,14 @@ class UnsupportedError(NotImplementedError, ArgumentError):
     """The call is sound, but no backend can serve it here; the message says what would."""
 
 
+class CompileError(RuntimeError):
+    """A kernel does not compile here; the message has the kernel, the options and the log."""
+
+
+class LaunchError(RuntimeError):
+    """The GPU's driver refused a kernel; the message has the kernel, its sizes and the reason."""
+
+
 def describe(value: object) -> str:
     """Name a value as error messages do: ``float32[3, 4] on cpu`` for a tensor."""
     if isinstance(value, torch.Tensor):
