@@ -8,30 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cvperf.backends.gpu.model import Architecture, streamed_share
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call that ships.
-
-    Attributes:
-        op: the op.
-        name: what is special about it; (op, name) is unique.
-        run: makes the call; within ``offline.compiling``.
-        share: share of the roofline that the analytical model predicts on an architecture.
-    """
-
-    op: str
-    name: str
-    run: Callable[[], Any]
-    share: Callable[[Architecture], float]
+from cvperf.backends.gpu.shipped import Call, channels_last, meta
 
 
 def calls() -> Iterator[Call]:
@@ -46,16 +28,6 @@ def calls() -> Iterator[Call]:
     yield from int4_linear()
     yield from paste_masks()
     yield from elementwise()
-
-
-def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A tensor without data."""
-    return torch.empty(shape, dtype=dtype, device="meta")
-
-
-def channels_last(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A channels-last tensor without data."""
-    return meta(*shape, dtype=dtype).to(memory_format=torch.channels_last)
 
 
 def int8_gemm() -> Iterator[Call]:
