@@ -35,6 +35,7 @@ def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / file).write_text(text)
     (folder / "device.cuh").write_text((compiler.SOURCES / "device.cuh").read_text())
     monkeypatch.setattr(compiler, "SOURCES", folder)
+    compiler._text.cache_clear()
     monkeypatch.setenv("CVPERF_CACHE", str(tmp_path / "cache"))
     return folder
 
