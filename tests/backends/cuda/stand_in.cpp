@@ -116,8 +116,8 @@ int cuLaunchKernel(void*, unsigned grid_x, unsigned grid_y, unsigned grid_z, uns
                    unsigned block_z, unsigned shared_bytes, void* stream, void** parameters, void** extra) {
   if (context == nullptr) return kInvalidContext;
   if (logging) {
-    log("launch %u,%u,%u of %u,%u,%u with %u bytes on stream %p, parameters %p", grid_x, grid_y, grid_z, block_x, block_y,
-        block_z, shared_bytes, stream, static_cast<void*>(parameters));
+    log("launch %u,%u,%u of %u,%u,%u with %u bytes on stream %p, parameters %p", grid_x, grid_y, grid_z, block_x,
+        block_y, block_z, shared_bytes, stream, static_cast<void*>(parameters));
     std::string hex = "arguments ";
     for (std::size_t i = 0; i < *static_cast<std::size_t*>(extra[3]); ++i) {
       char digits[3];
