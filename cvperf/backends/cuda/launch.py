@@ -2,7 +2,8 @@
 
 The first launch of a kernel on a GPU compiles it, or finds it in the cache, and loads it. All
 others cost the look-up of a tuple, of the stream, and one call of C++ that packs the arguments and
-calls the driver: docs/performance.md has the microseconds.
+calls the driver: docs/performance.md has the microseconds. Not yet run on hardware: the tests hand
+launches to a library that stands in for the driver.
 """
 
 from __future__ import annotations

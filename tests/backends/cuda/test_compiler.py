@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import cvperf
+from cvperf.backends import cuda
 from cvperf.backends.cuda import compiler
 from cvperf.backends.cuda.compiler import Request, compile_kernel
 from cvperf.backends.cuda.kernel import Kernel
@@ -87,6 +88,16 @@ def test_without_cuda_core_the_error_names_the_extra(
     with pytest.raises(cvperf.UnsupportedError, match=r"pip install 'cvperf\[cuda13\]'"):
         compile_kernel(Request.of(SCALE, 90))
     compiler._core.cache_clear()
+
+
+def test_without_cuda_core_the_registry_is_told_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cuda, "emulated", lambda: False)
+    monkeypatch.setattr(cuda, "unavailable_gpu", lambda capability: None)
+    assert cuda.unavailable(80) is None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'cvperf[cuda13]'" in str(cuda.unavailable(80))
 
 
 def test_without_headers_the_error_names_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
