@@ -1,11 +1,12 @@
-"""What the Triton kernels that ship compile to, kept in a file so that a page can show it.
+"""What the GPU kernels that ship compile to, kept in files so that a page can show it.
 
-``python -m cvperf.benchmarks.gpu --compile`` compiles everything, writes the file and then
-docs/gpu.md; no GPU is needed. ``tests/kernels/triton/test_offline.py`` holds the file to the code.
+``python -m cvperf.benchmarks.gpu --compile`` compiles everything, writes the files and then
+docs/gpu.md; no GPU is needed. ``test_offline.py`` of each backend holds its file to the code.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,8 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cvperf.backends.gpu.model import ARCHITECTURES
-from cvperf.backends.triton.offline import Compiled, compiling
-from cvperf.backends.triton.shipped import Call, calls
+from cvperf.backends.gpu.offline import Compiled
+from cvperf.backends.gpu.shipped import Call
+
+FILES = {name: f"kernels/{name}/compiled.jsonl" for name in ("triton", "cuda")}
+"""Backend -> what its kernels compile to."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +57,34 @@ def facts(call: Call, capability: int, kernels: Iterable[Compiled]) -> list[Fact
     ]
 
 
-def write(file: Path) -> None:
-    """Compile everything that ships for every architecture."""
-    lines = [json.dumps({"triton": version("triton")})]
-    for call in calls():
+def compiler(backend: str) -> str:
+    """Name and version of a backend's compiler."""
+    if backend == "triton":
+        return f"triton {version('triton')}"
+    from cvperf.backends.cuda import compiler
+
+    return compiler.compiler()
+
+
+def write(file: Path, backend: str) -> None:
+    """Compile everything that a backend ships for every architecture."""
+    shipped = importlib.import_module(f"cvperf.backends.{backend}.shipped")
+    offline = importlib.import_module(f"cvperf.backends.{backend}.offline")
+    lines = [json.dumps({"compiler": compiler(backend)})]
+    for call in shipped.calls():
         for capability in ARCHITECTURES:
-            with compiling(capability) as kernels:
+            with offline.compiling(capability) as kernels:
                 call.run()
             lines += [json.dumps(asdict(fact)) for fact in facts(call, capability, kernels)]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def read(file: Path) -> tuple[str, list[Fact]]:
-    """Triton's version, and the facts; none if nothing has been compiled."""
+    """The compiler's name and version, and the facts; none if nothing has been compiled."""
     if not file.exists():
         return "unknown", []
     head, *lines = (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
-    return head["triton"], [Fact(**{**line, "opcodes": tuple(line["opcodes"])}) for line in lines]
+    return head["compiler"], [Fact(**{**line, "opcodes": tuple(line["opcodes"])}) for line in lines]
 
 
 def rows(known: Iterable[Fact]) -> list[tuple[str, ...]]:

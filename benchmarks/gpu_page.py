@@ -22,8 +22,8 @@ OPS = (
     "paste_masks",
 )
 BACKENDS = {"cuda": ("kernels/cuda", "cu"), "triton": ("kernels/triton", "py")}
+TITLES = {"cuda": "CUDA C++", "triton": "Triton"}
 NOT_RUN = "not yet run on hardware"
-COMPILED = "kernels/triton/compiled.jsonl"
 
 _HEAD = """\
 # GPU kernels: what hardware has shown
@@ -44,7 +44,8 @@ def render(ledger: Path) -> str:
         by_gpu[row.environment["gpu"]].append(row)
     root = ledger.parents[1]
     parts = [_HEAD, "## Our kernels\n", _kernels(by_gpu, root)]
-    parts += ["## What the Triton kernels compile to\n", _compiled(by_gpu, root / COMPILED)]
+    for backend, file in gpu_compiled.FILES.items():
+        parts += _compiled(by_gpu, backend, root / file)
     if not by_gpu:
         parts.append("## Ceilings and peers\n\nNo GPU has run the suite yet.\n")
     for gpu, its_rows in sorted(by_gpu.items()):
@@ -68,7 +69,7 @@ def _kernels(by_gpu: Mapping[str, Sequence[Measurement]], root: Path) -> str:
 
 
 _COMPILED = """\
-Every shipped configuration, compiled without a GPU by triton {version}; none spills a register. A
+Every shipped configuration, compiled without a GPU by {compiler}; none spills a register. A
 range is over the variants that ship (dtypes, epilogues, kinds of shape). Instructions: the tensor
 cores' (IMMA, HMMA; on sm_90 IGMMA, HGMMA; on sm_100 UTCIMMA, UTCHMMA), and copies that run by
 themselves (LDGSTS; UTMALDG by tensor descriptors). Share: of the roofline of the whole call, as the
@@ -76,8 +77,13 @@ analytical model of `cvperf/backends/gpu/model.py` predicts it.
 """
 
 
-def _compiled(by_gpu: Mapping[str, Sequence[Measurement]], file: Path) -> str:
-    version, facts = gpu_compiled.read(file)
+def _compiled(
+    by_gpu: Mapping[str, Sequence[Measurement]], backend: str, file: Path
+) -> tuple[str, ...]:
+    """The section of one backend; nothing if nothing of it ships."""
+    compiler, facts = gpu_compiled.read(file)
+    if not facts:
+        return ()
     head = (
         *("Op", "Kernel", "Architecture", "Variants", "Registers", "Shared KiB", "Instructions"),
         *("Predicted share", "Hardware"),
@@ -86,14 +92,15 @@ def _compiled(by_gpu: Mapping[str, Sequence[Measurement]], file: Path) -> str:
         (row.op, row.environment["gpu_capability"])
         for rows in by_gpu.values()
         for row in rows
-        if row.contender == "cvperf triton" and row.status == "ok"
+        if row.contender == f"cvperf {backend}" and row.status == "ok"
     }
     by_name = {name: capability for capability, name in ARCHITECTURES.items()}
     lines = [
         (*line, "has run" if (line[0], by_name[line[2]]) in ran else NOT_RUN)
         for line in gpu_compiled.rows(facts)
     ]
-    return _COMPILED.format(version=version) + "\n" + _table(head, lines)
+    title = f"## What the {TITLES[backend]} kernels compile to\n"
+    return title, _COMPILED.format(compiler=compiler) + "\n" + _table(head, lines)
 
 
 def _proof(

@@ -314,3 +314,13 @@ class Block:
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 def keep_free(bytes: int) -> None: ...
+def pack_arguments(arguments: tuple[object, ...]) -> bytes: ...
+def launch_kernel(
+    launcher: int,
+    function: int,
+    grid: tuple[int, int, int],
+    block: tuple[int, int, int],
+    shared_bytes: int,
+    stream: int,
+    arguments: tuple[object, ...],
+) -> int: ...

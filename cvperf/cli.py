@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 try:
     import typer
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 except ImportError as error:
     raise SystemExit("the cvperf command needs more: pip install 'cvperf[cli]'") from error
@@ -18,6 +21,8 @@ from cvperf import environment
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 bench = typer.Typer(no_args_is_help=True, help="Measure cvperf against what you use today.")
 app.add_typer(bench, name="bench")
+cache = typer.Typer(no_args_is_help=True, help="Compiled CUDA kernels and measured choices.")
+app.add_typer(cache, name="cache")
 
 
 @app.command()
@@ -160,6 +165,76 @@ def profile(
     raise typer.Exit(code)
 
 
+@cache.command("list")
+def list_cache() -> None:
+    """Show what is kept: each compiled kernel, and where choices of autotuning are."""
+    from cvperf.backends import tuning
+    from cvperf.backends.cuda import cache as kept
+
+    console, entries = Console(), kept.entries()
+    kernels = Table("kernel", "architecture", "size", "age", "compiled in", title="CUDA kernels")
+    for one in entries:
+        age = _age(time.time() - one.made)
+        name = escape(one.name) + ("" if one.fused else ", not fused")
+        size, took = f"{one.bytes / 1024:,.0f} KiB", f"{one.seconds:.1f} s"
+        kernels.add_row(name, one.architecture, size, age, took)
+    console.print(kernels)
+    total = sum(one.bytes for one in entries) / 1024
+    typer.echo(f"{len(entries)} kernels, {total:,.0f} KiB in {kept.folder()}")
+    count = tuning.count()
+    typer.echo(f"{count} choices of autotuning in {tuning.cache_file()}")
+
+
+@cache.command("clear")
+def clear_cache() -> None:
+    """Remove every compiled kernel, and what autotuning measured."""
+    from cvperf.backends import tuning
+    from cvperf.backends.cuda import cache as kept
+
+    kernels, choices = kept.clear(), tuning.count()
+    tuning.cache_file().unlink(missing_ok=True)
+    typer.echo(f"removed {kernels} compiled kernels and {choices} choices of autotuning")
+
+
+@cache.command("build")
+def build_cache(
+    arch: Annotated[
+        list[int] | None, typer.Option(help="such as 90 for sm_90; repeatable; default: this GPU")
+    ] = None,
+) -> None:
+    """Compile every CUDA kernel that ships, ahead of the first call. Needs no GPU if told which."""
+    import torch
+    from rich.progress import Progress
+
+    from cvperf.backends.cuda import build
+    from cvperf.backends.gpu.machine import machine
+    from cvperf.backends.gpu.model import ARCHITECTURES, family
+    from cvperf.errors import CompileError
+
+    if not arch and not torch.cuda.is_available():
+        raise typer.BadParameter("there is no GPU here; name one", param_hint="--arch")
+    gpus = (
+        [replace(ARCHITECTURES[family(one)], capability=one) for one in arch]
+        if arch
+        else [machine(torch.device("cuda"))]
+    )
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("compiling", total=len(build.wanted(gpus)))
+
+        def done(name: str) -> None:
+            progress.update(task, advance=1, description=escape(name))
+
+        count = _told(lambda: build.build(gpus, done), CompileError, NotImplementedError)
+    typer.echo(f"{count} kernels are compiled for {', '.join(one.name for one in gpus)}")
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
 _Answer = TypeVar("_Answer")
 
 
@@ -175,3 +250,7 @@ def _told(work: Callable[[], _Answer], *errors: type[Exception]) -> _Answer:
 def main() -> None:
     """Entry point of the ``cvperf`` command."""
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -24,6 +24,7 @@ _OPTIONAL = {
     "rich": "cli",
     "jinja2": "report",
     "triton": None,
+    "cuda-core": "cuda13",
 }
 
 

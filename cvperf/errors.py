@@ -20,6 +20,14 @@ class UnsupportedError(NotImplementedError, ArgumentError):
     """The call is sound, but no backend can serve it here; the message says what would."""
 
 
+class CompileError(RuntimeError):
+    """A kernel does not compile here; the message has the kernel, the options and the log."""
+
+
+class LaunchError(RuntimeError):
+    """The GPU's driver refused a kernel; the message has the kernel, its sizes and the reason."""
+
+
 def is_array(value: object) -> bool:
     """Whether a value is an array of another library than torch that DLPack can share."""
     return not isinstance(value, torch.Tensor) and hasattr(type(value), "__dlpack__")

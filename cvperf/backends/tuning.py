@@ -102,6 +102,11 @@ def choose(
         return choice
 
 
+def count() -> int:
+    """How many choices the file holds, of all machines."""
+    return sum(len(calls) for calls in _stored().values())
+
+
 def forget() -> None:
     """Forget what this process remembers; the file stays."""
     with _lock:

@@ -6,11 +6,8 @@ which these versions share.
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import triton
@@ -21,9 +18,6 @@ VERSION = tuple(int(part) for part in triton.__version__.split(".")[:2])
 
 NOT_ISSUED = () if VERSION >= (3, 8) else ("UTCIMMA",)
 """Instructions that this version has no use for: before 3.8 int8 on sm_100 took sm_80's IMMA."""
-
-BIN = Path(triton.__file__).parent / "backends/nvidia/bin"
-"""cuobjdump and nvdisasm, as the wheel brings them."""
 
 
 class OfflineDriver:
@@ -57,12 +51,3 @@ def compiled(kernel: Any, *args: Any, **options: Any) -> Any:
     """Compile as a launch with these arguments would; the compiled kernel."""
     found = kernel.run(*args, grid=(1,), warmup=True, **options)
     return found.result() if hasattr(found, "result") else found  # 3.6 may compile in background
-
-
-def tool(name: str, option: str, cubin: bytes) -> str:
-    """What a tool of the CUDA toolkit prints about a cubin."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        command = [str(BIN / name), option, file.name]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout

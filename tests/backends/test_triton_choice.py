@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import cvperf
 from cvperf.backends import registry, triton, tuning
+from cvperf.backends.gpu import configs
+from cvperf.backends.gpu.configs import Config, Space, bucket, forcing
 from cvperf.backends.gpu.model import (
     A100,
     ARCHITECTURES,
@@ -23,8 +25,7 @@ from cvperf.backends.gpu.model import (
     seconds,
 )
 from cvperf.backends.pyramid import pyramid_levels
-from cvperf.backends.triton import configs
-from cvperf.backends.triton.configs import Config, Space, bucket, config_for, forcing
+from cvperf.backends.triton.configs import config_for
 
 SMALL, LARGE, HUGE = (Config.of(4, 3, BM=size) for size in (16, 64, 256))
 SPACE = Space(
@@ -40,13 +41,13 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A made-up GPU on which large tiles are fast; the configurations that it has run."""
     ran: list[str] = []
 
-    def clock(run: Callable[[], object], times: int) -> float:
+    def clock(too_large: object, run: Callable[[], object], times: int) -> float:
         run()
         return 1e-3 / len(ran[-1]) / (3 if "64" in ran[-1] else 1)
 
     monkeypatch.setenv("CVPERF_CACHE", str(tmp_path))
-    monkeypatch.setattr(configs, "_can_measure", lambda: True)
-    monkeypatch.setattr(configs, "_machine", lambda device: "a made-up GPU")
+    monkeypatch.setattr(configs, "_can_measure", lambda backend: True)
+    monkeypatch.setattr(configs, "_machine", lambda device, compiler: "a made-up GPU")
     monkeypatch.setattr(configs, "_gpu_seconds", clock)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     tuning.forget()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from cvperf.bench import results
 from cvperf.bench.results import Measurement
 from cvperf.benchmarks import gpu, gpu_page, gpu_predicted
+from cvperf.errors import CompileError
 
 
 def row(contender: str, median_ms: float | None, **changes: object) -> Measurement:
@@ -116,6 +118,31 @@ def test_the_page_holds_the_models_to_what_was_measured(tmp_path: Path) -> None:
     text = page(tmp_path, *ours, unmodelled, row("torchvision", 9.0, case="small"))
     assert "| nms | 2 | 4.00 | 2.00 (small) | 8.00 (large) |" in text
     assert not any(line.startswith("| paste_masks | 1 |") for line in text.splitlines())
+
+
+@pytest.mark.parametrize("fault", ["none", "compile", "test", "time"])
+def test_both_backends_are_checked_within_the_time_of_all(
+    fault: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+
+    def build(gpus: object) -> None:
+        if fault == "compile":
+            raise CompileError("nms of nms.cu does not compile")
+
+    def run(command: list[str], timeout: float, **_: object) -> subprocess.CompletedProcess[str]:
+        ran.append(command[-1])
+        assert 0 < timeout <= gpu.CHECK_S
+        if fault == "time":
+            raise subprocess.TimeoutExpired(command, timeout)
+        return subprocess.CompletedProcess(command, int(fault == "test" and len(ran) == 1))
+
+    monkeypatch.setattr(gpu.build, "build", build)
+    monkeypatch.setattr(gpu, "machine", lambda device: None)
+    monkeypatch.setattr(subprocess, "run", run)
+    assert gpu.check() == (fault == "none")
+    assert ran == ["tests/kernels/cuda", "tests/kernels/triton"]
+    assert ("nms of nms.cu" in capsys.readouterr().out) == (fault == "compile")
 
 
 def test_folders_are_named_after_the_device() -> None:

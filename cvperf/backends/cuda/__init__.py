@@ -8,6 +8,7 @@ of ``kernels/emulator``, but only by name: ``registry.prefer("cuda")``. That is 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 
 from cvperf.backends.gpu.served import Served, serve, unavailable_gpu
@@ -23,7 +24,14 @@ def emulated() -> bool:
 
 def unavailable(capability: int) -> str | None:
     """None, or why this machine cannot run kernels that need this capability."""
-    return None if emulated() else unavailable_gpu(capability)
+    return None if emulated() else unavailable_gpu(capability) or _missing()
+
+
+def _missing() -> str | None:
+    """None, or what is not installed to compile kernels with."""
+    if importlib.util.find_spec("cuda") and importlib.util.find_spec("cuda.core"):
+        return None
+    return "needs cuda.core to compile kernels: pip install 'cvperf[cuda13]' (or cuda12)"
 
 
 serve(SERVED, "cuda", unavailable, stand_in=emulated())

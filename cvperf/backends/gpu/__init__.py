@@ -1,1 +1,1 @@
-"""What the CUDA C++ and the Triton kernels share: the GPUs, their models, what is served."""
+"""What the CUDA C++ and the Triton kernels share: models of the GPUs, and which one is at hand."""

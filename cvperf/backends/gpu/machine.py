@@ -25,7 +25,7 @@ def machine(device: torch.device) -> Architecture:
 
 @contextmanager
 def assuming(one: Architecture) -> Iterator[None]:
-    """Functions choose as they would on this GPU: emulated, interpreted, or compiled only."""
+    """Functions choose as they would on this GPU: emulated, interpreted, compiled only, tested."""
     _assumed.append(one)
     try:
         yield

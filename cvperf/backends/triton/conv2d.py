@@ -13,9 +13,9 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from cvperf.backends.gpu.configs import Config
 from cvperf.backends.gpu.machine import machine
 from cvperf.backends.registry import convolution_format
-from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.conv2d_depthwise import convolve, taps_first
 from cvperf.backends.triton.conv2d_layer import Layer, vector_of
 from cvperf.backends.triton.conv2d_plan import FLAT, FORWARD, forward_product, run_best

@@ -6,8 +6,8 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from cvperf.backends.gpu.configs import Config
 from cvperf.backends.gpu.machine import machine
-from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.conv2d_depthwise_plan import Gather, run_best, weight_grad_tiling
 from cvperf.backends.triton.conv2d_layer import Layer, power_of_two, vector_of
 from cvperf.backends.triton.conv2d_shared import NO_EPILOGUE, Epilogue, reduce

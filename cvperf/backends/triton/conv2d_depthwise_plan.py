@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from cvperf.backends.gpu.configs import Config, Space, bucket
 from cvperf.backends.gpu.model import (
     LAUNCH_S,
     Architecture,
@@ -21,7 +22,7 @@ from cvperf.backends.gpu.model import (
     roofline,
     seconds,
 )
-from cvperf.backends.triton.configs import Config, Space, bucket, config_for
+from cvperf.backends.triton.configs import config_for
 from cvperf.backends.triton.conv2d_layer import Layer, power_of_two, vector_of
 
 # 16 bytes of channels a thread; ties go to the first.

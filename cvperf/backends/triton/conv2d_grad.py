@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.cpu.conv2d import check_convolution_grad, window_of
+from cvperf.backends.gpu.configs import Config
 from cvperf.backends.gpu.machine import machine
 from cvperf.backends.registry import convolution_format
 from cvperf.backends.triton import conv2d_depthwise as depthwise
-from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.conv2d_layer import Layer, vector_of
 from cvperf.backends.triton.conv2d_plan import (
     FLAT_WEIGHT_GRAD,

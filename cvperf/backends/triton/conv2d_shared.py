@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvperf.backends.triton.configs import Config
+from cvperf.backends.gpu.configs import Config
 from cvperf.backends.triton.conv2d_layer import Layer, vector_of
 from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import conv2d as kernels

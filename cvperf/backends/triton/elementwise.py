@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.channels import channel_view, dense, dense_format, memory_format
+from cvperf.backends.gpu.configs import Config
 from cvperf.backends.registry import layout_of
-from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import elementwise as kernels
 

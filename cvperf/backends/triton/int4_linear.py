@@ -8,9 +8,10 @@ import math
 import torch
 from torch import Tensor
 
+from cvperf.backends.gpu.configs import Config, Space, bucket
 from cvperf.backends.gpu.machine import machine
 from cvperf.backends.gpu.model import Architecture, Tiles, family, roofline, seconds
-from cvperf.backends.triton.configs import Config, Space, bucket, config_for
+from cvperf.backends.triton.configs import config_for
 from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import int4_linear as kernels
 

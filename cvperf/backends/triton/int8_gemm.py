@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from cvperf.backends.gpu.configs import Config, Space, bucket
 from cvperf.backends.gpu.layouts import packed_int8_shape
 from cvperf.backends.gpu.machine import machine
 from cvperf.backends.gpu.model import Architecture, Tiles, family, roofline, seconds
-from cvperf.backends.triton.configs import Config, Space, bucket, config_for
+from cvperf.backends.triton.configs import config_for
 from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import int8_gemm as kernels
 

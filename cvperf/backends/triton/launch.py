@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvperf.backends.gpu.configs import Config
 from cvperf.backends.triton import interpreted
-from cvperf.backends.triton.configs import Config
 
 Sink = Callable[[Any, tuple[int, ...], tuple[Any, ...], dict[str, Any]], None]
 

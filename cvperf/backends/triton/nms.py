@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cvperf.backends.gpu.configs import Config, bucket
 from cvperf.backends.gpu.machine import machine
-from cvperf.backends.triton.configs import Config, bucket, config_for
+from cvperf.backends.triton.configs import config_for
 from cvperf.backends.triton.launch import launch
 from cvperf.backends.triton.nms_model import CHUNK, PAIRS, SOLVE, kind_of, predicted
 from cvperf.errors import UnsupportedError

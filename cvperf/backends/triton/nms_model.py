@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from cvperf.backends.gpu.configs import Config, Space
 from cvperf.backends.gpu.model import LAUNCH_S, Architecture, Tiles, seconds
-from cvperf.backends.triton.configs import Config, Space
 
 CHUNK = 4096
 """Boxes settled by one launch: each box takes CHUNK / 8 bytes of bits."""

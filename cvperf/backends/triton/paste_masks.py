@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cvperf.backends.triton.configs import Config
+from cvperf.backends.gpu.configs import Config
 from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import paste_masks as kernels
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cvperf.backends.gpu.configs import Config
 from cvperf.backends.pyramid import as_pyramid, pyramid_format
-from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
 from cvperf.backends.triton.roi_rows import run_rows
 from cvperf.backends.triton.roi_sampling import (

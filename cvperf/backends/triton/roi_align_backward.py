@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.channels import memory_format
+from cvperf.backends.gpu.configs import Config, Space, bucket
 from cvperf.backends.gpu.machine import machine
 from cvperf.backends.gpu.model import Architecture, Tiles, roofline, seconds
 from cvperf.backends.registry import layout_of
 from cvperf.backends.rois import check_grad
-from cvperf.backends.triton.configs import Config, Space, bucket, config_for
+from cvperf.backends.triton.configs import config_for
 from cvperf.backends.triton.launch import launch
 from cvperf.backends.triton.roi_sampling import (
     alignment,

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.channels import memory_format
+from cvperf.backends.gpu.configs import Config
 from cvperf.backends.gpu.model import Architecture, Tiles, roofline, seconds
 from cvperf.backends.registry import layout_of
 from cvperf.backends.rois import check_grad
 from cvperf.backends.triton import roi_rows
-from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
 from cvperf.backends.triton.roi_sampling import (
     Sampling,

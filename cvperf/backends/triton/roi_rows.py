@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from cvperf.backends.gpu.configs import Config, Space, bucket
 from cvperf.backends.gpu.machine import machine
 from cvperf.backends.gpu.model import Architecture, Tiles, roofline, seconds
 from cvperf.backends.registry import layout_of
-from cvperf.backends.triton.configs import Config, Space, bucket, config_for
+from cvperf.backends.triton.configs import config_for
 
 TAP_INSTRUCTIONS = 17
 """Beside each value's: addresses, weights, masks and the load (counted in what compiles)."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cvperf.backends.gpu.configs import Config
 from cvperf.backends.gpu.model import LAUNCH_S, Architecture, Tiles, seconds
 from cvperf.backends.pyramid import pyramid_levels
-from cvperf.backends.triton.configs import Config
 from cvperf.backends.triton.launch import launch
 from cvperf.errors import ArgumentError, describe
 from cvperf.kernels.triton import roi_sampling as kernels

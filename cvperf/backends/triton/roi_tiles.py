@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.gpu import model
-from cvperf.backends.triton.configs import Config
+from cvperf.backends.gpu.configs import Config
 from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import roi_tiles as kernels
 

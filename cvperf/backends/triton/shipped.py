@@ -8,30 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cvperf.backends.gpu.model import Architecture, streamed_share
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call that ships.
-
-    Attributes:
-        op: the op.
-        name: what is special about it; (op, name) is unique.
-        run: makes the call; within ``offline.compiling``.
-        share: share of the roofline that the analytical model predicts on an architecture.
-    """
-
-    op: str
-    name: str
-    run: Callable[[], Any]
-    share: Callable[[Architecture], float]
+from cvperf.backends.gpu.shipped import Call, channels_last, meta
 
 
 def calls() -> Iterator[Call]:
@@ -48,20 +30,10 @@ def calls() -> Iterator[Call]:
     yield from elementwise()
 
 
-def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A tensor without data."""
-    return torch.empty(shape, dtype=dtype, device="meta")
-
-
-def channels_last(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A channels-last tensor without data."""
-    return meta(*shape, dtype=dtype).to(memory_format=torch.channels_last)
-
-
 def int8_gemm() -> Iterator[Call]:
+    from cvperf.backends.gpu.configs import forcing
     from cvperf.backends.gpu.layouts import packed_int8_shape
     from cvperf.backends.triton import int8_gemm as backend
-    from cvperf.backends.triton.configs import forcing
 
     def call(
         kind: str,
@@ -106,8 +78,8 @@ def int8_gemm() -> Iterator[Call]:
 
 
 def int4_linear() -> Iterator[Call]:
+    from cvperf.backends.gpu.configs import forcing
     from cvperf.backends.triton import int4_linear as backend
-    from cvperf.backends.triton.configs import forcing
 
     def call(kind: str, name: str, m: int, group: int, zero: bool, dtype: torch.dtype) -> Call:
         n, k = 4096, 4096

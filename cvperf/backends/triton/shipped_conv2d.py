@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.gpu.model import Architecture
+from cvperf.backends.gpu.shipped import Call, meta
 from cvperf.backends.triton.conv2d_layer import Layer
-from cvperf.backends.triton.shipped import Call, meta
 
 # images, channels, height and width, filters, kernel, stride, groups
 _LAYERS = {
@@ -85,10 +85,10 @@ def _forward(name: str, dtype: torch.dtype, algorithm: str = "automatic") -> Cal
 
 
 def _gradients(name: str, dtype: torch.dtype, forced: str | None = None) -> Iterator[Call]:
+    from cvperf.backends.gpu.configs import forcing
     from cvperf.backends.triton import conv2d_depthwise_plan as depthwise
     from cvperf.backends.triton import conv2d_grad as backend
     from cvperf.backends.triton import conv2d_plan as plan
-    from cvperf.backends.triton.configs import forcing
 
     image, weight, grad, geometry = _tensors(_LAYERS[name], dtype)
     layer = Layer.of(image.shape, weight.shape, *geometry)

@@ -7,7 +7,7 @@ import torch
 
 from cvperf import ops
 from cvperf.backends import reference
-from cvperf.backends.triton.configs import forcing
+from cvperf.backends.gpu.configs import forcing
 from cvperf.ops._activation import ACTIVATIONS
 from tests.kernels.triton.faults import Fault
 from tests.kernels.triton.harness import assert_close, on_triton

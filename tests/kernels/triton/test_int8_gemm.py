@@ -16,9 +16,9 @@ from torch import Tensor
 import cvperf
 from cvperf import ops
 from cvperf.backends import reference
+from cvperf.backends.gpu.configs import forcing
 from cvperf.backends.gpu.layouts import packed_int8_shape
 from cvperf.backends.triton import int8_gemm as backend
-from cvperf.backends.triton.configs import forcing
 from cvperf.ops._activation import ACTIVATIONS
 from tests.kernels.triton.faults import Fault
 from tests.kernels.triton.harness import assert_close, on_triton, to_device

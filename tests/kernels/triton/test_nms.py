@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from cvperf import UnsupportedError, ops
+from cvperf.backends.gpu.configs import Config, Space
 from cvperf.backends.triton import nms as backend
-from cvperf.backends.triton.configs import Config, Space
 from tests.kernels.triton.faults import Fault
 from tests.kernels.triton.harness import on_triton
 from tests.ops.test_nms_exact import CLASSES, LAYOUTS, SCORES

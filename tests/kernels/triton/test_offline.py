@@ -11,53 +11,31 @@ from typing import Any
 
 import pytest
 import torch
-import triton
-import yaml
 
+from cvperf.backends.gpu.configs import Space, forcing
 from cvperf.backends.gpu.layouts import packed_int8_shape
 from cvperf.backends.gpu.model import ARCHITECTURES
+from cvperf.backends.gpu.shipped import Call, meta
 from cvperf.backends.triton import offline, shipped
-from cvperf.backends.triton.configs import Space, forcing
-from cvperf.benchmarks import gpu, gpu_compiled, gpu_page
 from cvperf.kernels.triton import compat
+from tests.kernels.budgets import Budgets
 
-BUDGETS = yaml.safe_load((gpu.ROOT / "kernels/triton/budgets.yaml").read_text())
+BUDGETS = Budgets("triton")
 CALLS = list(shipped.calls())
-VERSION, FACTS = gpu_compiled.read(gpu.ROOT / gpu_page.COMPILED)
 # The budgets are of that version and later ones; 3.6 takes more registers for the same source.
-OLDER = tuple(int(part) for part in VERSION.split(".")[:2]) > compat.VERSION
-
-
-def budget_of(kernel: str, call: shipped.Call) -> dict[str, dict[str, Any]]:
-    """The limits under ``kernel (few)`` if the call's name begins with "few", else ``kernel``."""
-    for name, limits in BUDGETS.items():
-        if name.startswith(f"{kernel} (") and call.name.startswith(name.split("(")[1].rstrip(")")):
-            return limits
-    return BUDGETS[kernel]
+OLDER = tuple(map(int, BUDGETS.compiler.split()[1].split(".")[:2])) > compat.VERSION
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.op}: {call.name}")
-def test_it_compiles_within_its_budget(call: shipped.Call, capability: int) -> None:
+def test_it_compiles_within_its_budget(call: Call, capability: int) -> None:
     with offline.compiling(capability) as compiled:
         call.run()
-    assert compiled, "the call launched nothing"
-    for one in compiled:
-        what = f"{one.kernel} on sm_{capability} with {one.constexprs}"
-        budget = budget_of(one.kernel, call)[f"sm_{capability}"]
-        if not OLDER:
-            assert one.stack == 0, f"{what}: spills, {one.stack} bytes of stack"
-            assert one.registers <= budget["registers"], f"{what}: {one.registers} registers"
-            assert one.shared <= budget["shared"], f"{what}: {one.shared} bytes of shared memory"
-        assert one.shared <= ARCHITECTURES[capability].shared_bytes, f"{what}: does not fit"
-        wanted = set(budget.get("opcodes", ())) - set(compat.NOT_ISSUED)
-        missing = [opcode for opcode in wanted if not one.has(opcode)]
-        assert not missing, f"{what}: no {missing}; it has {one.notable}"
-    if triton.__version__ == VERSION:  # another version compiles to other registers
-        shown = [fact for fact in FACTS if (fact.op, fact.call) == (call.op, call.name)]
-        assert gpu_compiled.facts(call, capability, compiled) == [
-            fact for fact in shown if fact.capability == capability
-        ], "docs/gpu.md shows something else: python -m cvperf.benchmarks.gpu --compile"
+    BUDGETS.check(call, capability, compiled, sizes=not OLDER, not_issued=compat.NOT_ISSUED)
+
+
+def test_what_is_shown_and_limited_is_what_ships() -> None:
+    BUDGETS.check_names(CALLS)
 
 
 @dataclass(frozen=True)
@@ -113,7 +91,7 @@ def searched() -> dict[str, Searched]:
 def every_epilogue_of_int8() -> None:
     from cvperf.backends.triton.int8_gemm import int8_gemm
 
-    meta, n, k = shipped.meta, 4096, 4096
+    n, k = 4096, 4096
     a, b = meta(2048, k, dtype=torch.int8), meta(*packed_int8_shape(k, n), dtype=torch.int8)
     int8_gemm(a, b, n, meta(2048), meta(n), None, meta(n), "silu", torch.float32)
 
@@ -121,7 +99,7 @@ def every_epilogue_of_int8() -> None:
 def every_epilogue_of_int4() -> None:
     from cvperf.backends.triton.int4_linear import int4_linear
 
-    meta, n, k = shipped.meta, 4096, 4096
+    n, k = 4096, 4096
     half = {"dtype": torch.bfloat16}
     x, weight = meta(2048, k, **half), meta(n, k // 2, dtype=torch.uint8)
     zero = meta(n, k // 32, dtype=torch.int8)
@@ -143,17 +121,3 @@ def test_every_candidate_of_autotuning_fits_without_spills(name: str, capability
             if found.stack or found.shared > machine.shared_bytes
         ]
     assert not wrong, "leave out\n" + "\n".join(wrong)
-
-
-@pytest.mark.parametrize("capability", [80, 90, 100])
-def test_every_budget_is_of_a_kernel_that_ships(capability: int) -> None:
-    shown = {fact.kernel for fact in FACTS if fact.capability == capability}
-    listed = {name for name, limits in BUDGETS.items() if f"sm_{capability}" in limits}
-    assert shown == {name.split(" ")[0] for name in listed}
-
-
-def test_no_call_is_shown_that_does_not_ship() -> None:
-    names = [(call.op, call.name) for call in CALLS]
-    assert len(set(names)) == len(names)
-    shown = {(fact.op, fact.call) for fact in FACTS}
-    assert shown == set(names), "write it anew: python -m cvperf.benchmarks.gpu --compile"

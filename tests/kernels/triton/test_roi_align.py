@@ -179,7 +179,7 @@ def test_a_pyramid(dtype: torch.dtype, ratio: int, layout: torch.memory_format) 
 
 
 def test_the_gradient_has_the_same_bits_in_tiles_of_fewer_channels() -> None:
-    from cvperf.backends.triton.configs import Config, forcing
+    from cvperf.backends.gpu.configs import Config, forcing
 
     boxes, grad = random_boxes(7, 1, (12, 11)), torch.randn(7, 70, 3, 2)
     args = (grad, boxes, 1.0, 3, 2, 1, 70, 12, 11, 2, True)

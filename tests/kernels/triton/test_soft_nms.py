@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from cvperf import ops
+from cvperf.backends.gpu.configs import Config
 from cvperf.backends.triton import nms as backend
-from cvperf.backends.triton.configs import Config
 from tests.kernels.triton.faults import Fault
 from tests.kernels.triton.harness import on_triton
 from tests.kernels.triton.test_nms import crowd
