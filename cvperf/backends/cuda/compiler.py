@@ -111,14 +111,14 @@ def compile_kernel(request: Request) -> Binary:
     return Binary(bytes(made.code), symbol.decode())
 
 
-def sources(file: str) -> dict[str, str]:
-    """File -> text, of a file of the folder and of all that it includes from there."""
+def sources(file: str, folder: Path | None = None) -> dict[str, str]:
+    """File -> text, of a file of the kernels' folder and of all that it includes from there."""
     found: dict[str, str] = {}
     awaiting = [file]
     while awaiting:
         name = awaiting.pop()
         if name not in found:
-            found[name] = _text(SOURCES / name)
+            found[name] = _text((folder or SOURCES) / name)
             awaiting += _INCLUDE.findall(found[name])
     return found
 

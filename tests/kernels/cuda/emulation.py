@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cvperf import _C
+from cvperf.backends.cuda.compiler import sources as sources_of
 from cvperf.backends.cuda.launch import Kernel, diverting
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -127,7 +128,8 @@ def _built(kernel: Kernel, capability: int, folder: Path) -> Path:
     """The library of one kernel."""
     text = f'#include "{kernel.file}"\nEMULATE({kernel.name})\n'
     flags = [*FLAGS, f"-DCVPERF_ARCH={capability}"]
-    key = hashlib.sha256("\0".join([text, *flags, _contents(folder)]).encode()).hexdigest()[:24]
+    made_from = [text, *flags, _emulator(), *sources_of(kernel.file, folder / "cuda").values()]
+    key = hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:24]
     library = BUILD / f"{key}.so"
     if library.exists():
         return library
@@ -143,6 +145,5 @@ def _built(kernel: Kernel, capability: int, folder: Path) -> Path:
 
 
 @functools.cache
-def _contents(folder: Path) -> str:
-    files = sorted([*folder.glob("cuda/*.cu*"), *folder.glob("emulator/*.hpp")])
-    return "\0".join(f"{file.name}\0{file.read_text()}" for file in files)
+def _emulator() -> str:
+    return "\0".join(file.read_text() for file in sorted(SOURCES.glob("emulator/*.hpp")))
