@@ -28,11 +28,11 @@ SANITIZER = os.environ.get("CVPERF_EMULATOR_SANITIZER", "")
 """``address`` or ``thread``: the process must have that sanitizer's library loaded first."""
 
 FLAGS = [
-    *("-std=c++17", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing"),
+    *("-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing"),
     # Kernels share inline variables only with their own library.
     *("-fvisibility=hidden", "-fno-gnu-unique"),
     *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-parameter"),
-    *([f"-fsanitize={SANITIZER}", "-fno-omit-frame-pointer"] if SANITIZER else []),
+    *([f"-fsanitize={SANITIZER}", "-fno-omit-frame-pointer", "-g1"] if SANITIZER else []),
 ]
 
 
