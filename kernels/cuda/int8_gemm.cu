@@ -24,14 +24,14 @@
 ///
 /// Grid: tiles, parts that the sum is split into. With more than one part, out is int32 [parts, M, N], and the rest of
 /// the epilogue waits for int8_gemm_finish.
-template <class A, int BM, int BN, int BK, int WARPS_M, int WARPS_N, int STAGES>
-__global__ void __launch_bounds__(32 * WARPS_M * WARPS_N)
+template <class A, int BM, int BN, int BK, int WARPS_M, int WARPS, int STAGES>
+__global__ void __launch_bounds__(32 * WARPS)
     int8_gemm(const A* __restrict__ a, const signed char* __restrict__ b, void* __restrict__ out,
               const float* __restrict__ scale_a, int scale_a_step, const float* __restrict__ scale_b, int scale_b_step,
               const int* __restrict__ zero_a, int zero_a_step, const int* __restrict__ sums_b,
               const void* __restrict__ bias, int type, int activation, int M, int N, int K, long long stride_a,
               int steps, int group) {
-  using Tile = gpu::Product<A, signed char, BM, BN, BK, WARPS_M, WARPS_N, STAGES>;
+  using Tile = gpu::Product<A, signed char, BM, BN, BK, WARPS_M, WARPS / WARPS_M, STAGES>;
   DYNAMIC_SHARED(unsigned char, shared);
   const int tiles_m = (M + BM - 1) / BM, tiles_n = (N + BN - 1) / BN, all_steps = (K + BK - 1) / BK;
   const int2 tile = gpu::grouped(blockIdx.x, tiles_m, tiles_n, group);
@@ -72,7 +72,7 @@ __device__ __forceinline__ void finish_columns(const int* parts, int count, int 
   epilogue.store<V>(row, column, epilogue.columns<V>(column), sums);
 }
 
-/// out[M, N] of parts[S, M, N], added in order of S. Grid: threads of 4 columns (8 with 8- or 16-bit out), rows.
+/// out[M, N] of parts[S, M, N], added in order of S. Grid: rows, threads of 4 columns (8 with 8- or 16-bit out).
 __global__ void __launch_bounds__(128)
     int8_gemm_finish(const int* __restrict__ parts, int count, void* __restrict__ out,
                      const float* __restrict__ scale_a, int scale_a_step, const float* __restrict__ scale_b,
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(128)
   epilogue.zero_a = {zero_a, zero_a_step};
   epilogue.scale_a = {scale_a, scale_a_step};
   epilogue.scale_b = {scale_b, scale_b_step};
-  const int thread = blockIdx.x * blockDim.x + threadIdx.x, row = blockIdx.y;
+  const int row = blockIdx.x, thread = blockIdx.y * blockDim.x + threadIdx.x;
   if (epilogue.narrow())
     finish_columns<4>(parts, count, row, thread * 4, epilogue);
   else

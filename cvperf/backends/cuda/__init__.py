@@ -11,9 +11,14 @@ import functools
 import importlib.util
 import os
 
+import torch
+
 from cvperf.backends.gpu.served import Served, serve, unavailable_gpu
 
-SERVED: tuple[Served, ...] = ()
+SERVED: tuple[Served, ...] = (
+    Served("pack_int8", "int8_gemm", (torch.int8,)),
+    Served("int8_gemm", "int8_gemm", (torch.int8, torch.uint8)),
+)
 
 
 @functools.cache
