@@ -42,8 +42,8 @@ struct Epilogue {
 
   // 8-bit factors.
   const int* sums_b = nullptr;  // [N] of b's values over K; null without a zero point
-  Factor<int> zero_a;
-  Factor<float> scale_a, scale_b;
+  Factor<int> zero_a = {};
+  Factor<float> scale_a = {}, scale_b = {};
   int zero = 0;        // beside zero_a, for all rows
   float scale = 1.0f;  // beside scale_a and scale_b, for all
 

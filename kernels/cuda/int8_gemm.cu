@@ -20,6 +20,20 @@
 #include "mainloop.cuh"
 #include "order.cuh"
 
+/// The epilogue that the kernels' arguments stand for.
+__device__ __forceinline__ gpu::Epilogue<int> epilogue_of(void* out, const float* scale_a, int scale_a_step,
+                                                          const float* scale_b, int scale_b_step, const int* zero_a,
+                                                          int zero_a_step, const int* sums_b, const void* bias,
+                                                          int type, int activation, int M, int N) {
+  gpu::Epilogue<int> epilogue{out, type, M, N, N, bias};
+  epilogue.activation = activation;
+  epilogue.sums_b = zero_a ? sums_b : nullptr;
+  epilogue.zero_a = {zero_a, zero_a_step};
+  epilogue.scale_a = {scale_a, scale_a_step};
+  epilogue.scale_b = {scale_b, scale_b_step};
+  return epilogue;
+}
+
 /// out[M, N] of a[M, K], its rows stride_a bytes apart, and packed b[N, K]. K is a multiple of 16.
 ///
 /// Grid: tiles, parts that the sum is split into. With more than one part, out is int32 [parts, M, N], and the rest of
@@ -41,19 +55,14 @@ __global__ void __launch_bounds__(32 * WARPS)
   Tile product;
   product.run(shared, load_a, load_b, first, min(first + steps, all_steps));
 
-  gpu::Epilogue<int> epilogue{out, type, M, N, N};
-  if (gridDim.y > 1) {
-    epilogue.out = static_cast<int*>(out) + static_cast<long long>(blockIdx.y) * M * N;
-    epilogue.type = gpu::INT32;
+  if (gridDim.y == 1) {
+    product.finish(shared, m0, n0,
+                   epilogue_of(out, scale_a, scale_a_step, scale_b, scale_b_step, zero_a, zero_a_step, sums_b, bias,
+                               type, activation, M, N));
   } else {
-    epilogue.bias = bias;
-    epilogue.activation = activation;
-    epilogue.sums_b = zero_a ? sums_b : nullptr;
-    epilogue.zero_a = {zero_a, zero_a_step};
-    epilogue.scale_a = {scale_a, scale_a_step};
-    epilogue.scale_b = {scale_b, scale_b_step};
+    int* part = static_cast<int*>(out) + static_cast<long long>(blockIdx.y) * M * N;
+    product.finish(shared, m0, n0, gpu::Epilogue<int>{part, gpu::INT32, M, N, N});
   }
-  product.finish(shared, m0, n0, epilogue);
 }
 
 template <int V>
@@ -78,12 +87,8 @@ __global__ void __launch_bounds__(128)
                      const float* __restrict__ scale_a, int scale_a_step, const float* __restrict__ scale_b,
                      int scale_b_step, const int* __restrict__ zero_a, int zero_a_step, const int* __restrict__ sums_b,
                      const void* __restrict__ bias, int type, int activation, int M, int N) {
-  gpu::Epilogue<int> epilogue{out, type, M, N, N, bias};
-  epilogue.activation = activation;
-  epilogue.sums_b = zero_a ? sums_b : nullptr;
-  epilogue.zero_a = {zero_a, zero_a_step};
-  epilogue.scale_a = {scale_a, scale_a_step};
-  epilogue.scale_b = {scale_b, scale_b_step};
+  const auto epilogue = epilogue_of(out, scale_a, scale_a_step, scale_b, scale_b_step, zero_a, zero_a_step, sums_b,
+                                    bias, type, activation, M, N);
   const int row = blockIdx.x, thread = blockIdx.y * blockDim.x + threadIdx.x;
   if (epilogue.narrow())
     finish_columns<4>(parts, count, row, thread * 4, epilogue);

@@ -26,7 +26,8 @@
 //
 // What holds: the sum over K is in order of K, so the same call gives the same bits; 8-bit sums are exact int32. K of a
 // tile is BK elements, 64 bytes or a larger power of two; a warp has 16 x 16 or a larger power of two of the tile.
-// run() begins and ends with no copy under way and may be called again, after which sums go on from where they were.
+// run() ends with no copy under way and shared memory free; it may be called again, and sums go on from where they
+// were. After finish() shared memory is free behind a barrier.
 #pragma once
 #include "device.cuh"
 
@@ -155,8 +156,7 @@ struct Product {
         multiply(fragments[depth % 2]);
       }
     }
-    copy_async_wait<0>();
-    __syncthreads();
+    __syncthreads();  // the last fragments were read in vain, from where the caller may write now
   }
 
   /// Hand the sums to an epilogue, each thread 4 or 8 neighbours in a row of the tile at a time.
