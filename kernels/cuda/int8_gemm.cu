@@ -39,7 +39,7 @@ __device__ __forceinline__ gpu::Epilogue<int> epilogue_of(void* out, const float
 /// Grid: tiles, parts that the sum is split into. With more than one part, out is int32 [parts, M, N], and the rest of
 /// the epilogue waits for int8_gemm_finish.
 template <class A, int BM, int BN, int BK, int WARPS_M, int WARPS, int STAGES>
-__global__ void __launch_bounds__(32 * WARPS)
+__global__ void __launch_bounds__(32 * WARPS, 1)
     int8_gemm(const A* __restrict__ a, const signed char* __restrict__ b, void* __restrict__ out,
               const float* __restrict__ scale_a, int scale_a_step, const float* __restrict__ scale_b, int scale_b_step,
               const int* __restrict__ zero_a, int zero_a_step, const int* __restrict__ sums_b,

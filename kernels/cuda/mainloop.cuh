@@ -7,7 +7,7 @@
 // How to use it (kernels/cuda/int8_gemm.cu is the model):
 //
 //   using Tile = gpu::Product<signed char, signed char, 128, 128, 64, 2, 2, 4>;   // 2 x 2 warps of 64 x 64, 4 stages
-//   __global__ void __launch_bounds__(Tile::THREADS) kernel(...) {
+//   __global__ void __launch_bounds__(Tile::THREADS, 1) kernel(...) {     // without the 1, ptxas may spill
 //     DYNAMIC_SHARED(unsigned char, shared);          // Tile::SHARED_BYTES of it
 //     gpu::Rows<signed char, 128, 64, Tile::THREADS> load_a(a, stride, m0, M, K), load_b(b, stride, n0, N, K);
 //     Tile product;                                   // all sums are 0
