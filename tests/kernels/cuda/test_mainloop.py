@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from cvperf.backends.cuda.epilogue import ACTIVATION, TYPES
 from cvperf.backends.cuda.launch import Kernel, launch
