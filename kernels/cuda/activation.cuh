@@ -9,28 +9,40 @@ enum Activation { NONE, RELU, RELU6, SILU, HARDSWISH, SIGMOID, LEAKY_RELU };
 
 __device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
 
+template <int ACTIVATION>
+__device__ __forceinline__ float activated(float x) {
+  // Comparisons keep NaN, as torch does.
+  if constexpr (ACTIVATION == RELU) return x < 0.0f ? 0.0f : x;
+  if constexpr (ACTIVATION == RELU6) return x < 0.0f ? 0.0f : x > 6.0f ? 6.0f : x;
+  if constexpr (ACTIVATION == SILU) return x * sigmoid(x);
+  if constexpr (ACTIVATION == HARDSWISH) return x * activated<RELU6>(x + 3.0f) * (1.0f / 6.0f);
+  if constexpr (ACTIVATION == SIGMOID) return sigmoid(x);
+  if constexpr (ACTIVATION == LEAKY_RELU) return x < 0.0f ? 0.01f * x : x;
+  return x;
+}
+
+template <int ACTIVATION, int V>
+__device__ __forceinline__ void activate_each(float (&x)[V]) {
+#pragma unroll
+  for (int v = 0; v < V; ++v) x[v] = activated<ACTIVATION>(x[v]);
+}
+
 /// x through the activation, which is the same for all threads: a branch that costs nothing.
 template <int V>
 __device__ __forceinline__ void activate(int activation, float (&x)[V]) {
-  auto each = [&](auto f) {
-#pragma unroll
-    for (int v = 0; v < V; ++v) x[v] = f(x[v]);
-  };
-  // Comparisons keep NaN, as torch does.
-  auto relu6 = [](float y) { return y < 0.0f ? 0.0f : y > 6.0f ? 6.0f : y; };
   switch (activation) {
     case RELU:
-      return each([](float y) { return y < 0.0f ? 0.0f : y; });
+      return activate_each<RELU>(x);
     case RELU6:
-      return each(relu6);
+      return activate_each<RELU6>(x);
     case SILU:
-      return each([](float y) { return y * sigmoid(y); });
+      return activate_each<SILU>(x);
     case HARDSWISH:
-      return each([=](float y) { return y * relu6(y + 3.0f) * (1.0f / 6.0f); });
+      return activate_each<HARDSWISH>(x);
     case SIGMOID:
-      return each([](float y) { return sigmoid(y); });
+      return activate_each<SIGMOID>(x);
     case LEAKY_RELU:
-      return each([](float y) { return y < 0.0f ? 0.01f * y : y; });
+      return activate_each<LEAKY_RELU>(x);
     default:
       return;
   }

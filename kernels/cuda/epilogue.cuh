@@ -100,18 +100,38 @@ struct Epilogue {
     }
 #pragma unroll
     for (int v = 0; v < V; ++v) values[v] += kept.bias[v];
+    if (residual) {
+      if constexpr (V == 4) {
+        add<V, float>(values, at, inside);
+      } else {
+        switch (type) {
+          case FLOAT16:
+            add<V, __half>(values, at, inside);
+            break;
+          case BFLOAT16:
+            add<V, __nv_bfloat16>(values, at, inside);
+            break;
+          case INT8:
+            add<V, signed char>(values, at, inside);
+            break;
+          default:
+            add<V, unsigned char>(values, at, inside);
+        }
+      }
+    }
+    activate(activation, values);
     if constexpr (V == 4) {
-      finish<V, float>(values, at, inside);
+      round<V, float>(values, at, inside);
     } else {
       switch (type) {
         case FLOAT16:
-          return finish<V, __half>(values, at, inside);
+          return round<V, __half>(values, at, inside);
         case BFLOAT16:
-          return finish<V, __nv_bfloat16>(values, at, inside);
+          return round<V, __nv_bfloat16>(values, at, inside);
         case INT8:
-          return finish<V, signed char>(values, at, inside);
+          return round<V, signed char>(values, at, inside);
         default:
-          return finish<V, unsigned char>(values, at, inside);
+          return round<V, unsigned char>(values, at, inside);
       }
     }
   }
@@ -134,26 +154,27 @@ struct Epilogue {
     }
   }
 
-  /// Residual, activation, rounding to T and the store.
+  /// Add the residual.
   template <int V, class T>
-  __device__ __forceinline__ void finish(float (&values)[V], long long at, int inside) const {
-    constexpr bool EIGHT_BITS = sizeof(T) == 1;
-    if (residual) {
-      T more[V];
-      load<V>(more, static_cast<const T*>(residual) + at, inside);
+  __device__ __forceinline__ void add(float (&values)[V], long long at, int inside) const {
+    T more[V];
+    load<V>(more, static_cast<const T*>(residual) + at, inside);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        if constexpr (EIGHT_BITS)
-          values[v] += static_cast<float>(static_cast<int>(more[v]) - zero_residual) * scale_residual;
-        else
-          values[v] += to_float(more[v]);
-      }
+    for (int v = 0; v < V; ++v) {
+      if constexpr (sizeof(T) == 1)
+        values[v] += static_cast<float>(static_cast<int>(more[v]) - zero_residual) * scale_residual;
+      else
+        values[v] += to_float(more[v]);
     }
-    activate(activation, values);
+  }
+
+  /// Round to T and store.
+  template <int V, class T>
+  __device__ __forceinline__ void round(const float (&values)[V], long long at, int inside) const {
     T rounded[V];
 #pragma unroll
     for (int v = 0; v < V; ++v) {
-      if constexpr (EIGHT_BITS)
+      if constexpr (sizeof(T) == 1)
         rounded[v] = requantise<T>(values[v], inverse_scale, zero_out);
       else
         rounded[v] = from_float<T>(values[v]);

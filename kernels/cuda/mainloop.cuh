@@ -62,11 +62,10 @@ struct SumOf<__nv_bfloat16> {
 template <class T, int ROWS, int BK, int THREADS>
 struct Rows {
   static constexpr int ROW_BYTES = BK * sizeof(T), CHUNKS = ROW_BYTES / 16, PASS = THREADS / CHUNKS;
-  static_assert(THREADS % CHUNKS == 0 && PASS % 8 == 0, "a thread's rows must be turned alike");
+  static_assert(THREADS % CHUNKS == 0, "the threads must divide the rows");
 
   const T* at;     // this thread's chunk of its first row, at step 0
   long long pass;  // elements from one of its rows to the next
-  int target;      // byte in the tile
   int row, left;   // its first row in the tile; rows of the matrix from first_row on
   int chunk, k;    // its first element of K at step 0; K
 
@@ -75,16 +74,18 @@ struct Rows {
     const int column = threadIdx.x % CHUNKS;
     chunk = column * (16 / static_cast<int>(sizeof(T)));
     at = matrix + (first_row + row) * stride + chunk;
-    target = swizzled<ROW_BYTES>(row, column);
   }
 
   __device__ __forceinline__ void operator()(unsigned char* tile, int step) const {
     const T* from = at + static_cast<long long>(step) * BK;
     const bool inside = step * BK + chunk < k;
+    const int column = threadIdx.x % CHUNKS, first = swizzled<ROW_BYTES>(row, column);
 #pragma unroll
     for (int i = 0; i < (ROWS + PASS - 1) / PASS; ++i) {
       if (ROWS % PASS == 0 || row + i * PASS < ROWS)
-        copy_async<16>(tile + target + i * PASS * ROW_BYTES, from + i * pass, inside && row + i * PASS < left);
+        copy_async<16>(tile + (PASS % 8 == 0 ? first + i * PASS * ROW_BYTES  // turned as the first
+                                             : swizzled<ROW_BYTES>(row + i * PASS, column)),
+                       from + i * pass, inside && row + i * PASS < left);
     }
   }
 };
@@ -257,21 +258,25 @@ struct Product {
     const int at =
         (warp_row * 16 + threadIdx.x % 32 / 4) * SLAB_STRIDE + threadIdx.x / 32 % WARPS_N * WN + threadIdx.x % 4 * 2;
     const auto kept = epilogue.template columns<V>(n0 + column);
+#pragma unroll 1  // one copy of the epilogue's code
+    for (int part = 0; part < TM; ++part) {
+      Sum* slab = slabs + part % SLABS * SLAB;
 #pragma unroll
-    for (int i = 0; i < TM; ++i) {
-      Sum* slab = slabs + i % SLABS * SLAB;
+      for (int i = 0; i < TM; ++i) {
+        if (i != part) continue;  // registers have no index
 #pragma unroll
-      for (int j = 0; j < TN; ++j)
+        for (int j = 0; j < TN; ++j)
 #pragma unroll
-        for (int half = 0; half < 2; ++half)
-          put(slab + at + half * 8 * SLAB_STRIDE + j * 8, sums[i][j][2 * half], sums[i][j][2 * half + 1]);
+          for (int half = 0; half < 2; ++half)
+            put(slab + at + half * 8 * SLAB_STRIDE + j * 8, sums[i][j][2 * half], sums[i][j][2 * half + 1]);
+      }
       __syncthreads();  // with two slabs, all have also finished the last but one
 #pragma unroll 1
       for (int row = threadIdx.x / ACROSS; row < SLAB_ROWS; row += PASS) {
         Sum values[V];
 #pragma unroll
         for (int v = 0; v < V; v += 4) take(values + v, slab + row * SLAB_STRIDE + column + v);
-        epilogue.template store<V>(m0 + row / 16 * WM + i * 16 + row % 16, n0 + column, kept, values);
+        epilogue.template store<V>(m0 + row / 16 * WM + part * 16 + row % 16, n0 + column, kept, values);
       }
     }
   }

@@ -17,7 +17,10 @@ TYPES = {
 }
 """``gpu::Type``."""
 
-ACTIVATION = {None: 0, **{name: number for number, name in enumerate(ACTIVATIONS, 1)}}
+ACTIVATION: dict[str | None, int] = {
+    None: 0,
+    **{name: number for number, name in enumerate(ACTIVATIONS, 1)},
+}
 """``gpu::Activation``."""
 
 

@@ -50,19 +50,19 @@ _SHIPPED = {
     "medium": _config(128, 128, 64, 2, 4, 4),
     "large": _config(128, 256, 64, 2, 8, 4),
 }
+_SHIPPED_90 = {**_SHIPPED, "few": _config(16, 32, 512, 1, 2, 4)}
 _MORE = (
-    _config(16, 128, 256, 1, 4, 3),
+    _config(16, 64, 256, 1, 4, 4),
     _config(32, 64, 256, 1, 4, 4),
     _config(64, 128, 128, 1, 4, 3),
     _config(128, 128, 128, 2, 4, 3),
     _config(128, 256, 128, 2, 8, 3),
-    _config(256, 128, 64, 4, 8, 4),
 )
 SPACE = Space(
     "int8_gemm",
-    shipped={80: _SHIPPED, 90: _SHIPPED, 100: _SHIPPED},
+    shipped={80: _SHIPPED, 90: _SHIPPED_90, 100: _SHIPPED_90},
     shared_bytes=shared_bytes,
-    more={80: _MORE, 90: _MORE, 100: _MORE},
+    more={80: (_config(16, 32, 512, 1, 2, 3), *_MORE), 90: _MORE, 100: _MORE},
 )
 
 

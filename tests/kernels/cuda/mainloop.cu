@@ -2,27 +2,34 @@
 #include "epilogue.cuh"
 #include "mainloop.cuh"
 
-// Loader of a matrix[K, rows]: K does not run fastest. It moves its own pointer along.
+/// Loader of a matrix[K, rows]: K does not run fastest. It moves its own pointer along.
 template <class T, int ROWS, int BK, int THREADS>
 struct Turned {
   const T* at;
-  int rows, K;
+  long long pitch;
+  int left, K;
 
-  __device__ Turned(const T* matrix, int first_row, int rows_, int K_)
-      : at(matrix + first_row), rows(rows_ - first_row), K(K_) {}
+  __device__ Turned(const T* matrix, long long, int first_row, int rows, int K_)
+      : at(matrix + first_row), pitch(rows), left(rows - first_row), K(K_) {}
 
   __device__ void operator()(unsigned char* tile, int step) {
     constexpr int CHUNKS = ROWS / 8;
-    const long long pitch = rows_in_memory;
     for (int i = threadIdx.x; i < BK * CHUNKS; i += THREADS) {
       const int k = i / CHUNKS, chunk = i % CHUNKS;
-      const bool inside = step * BK + k < K && chunk * 8 < rows;
+      const bool inside = step * BK + k < K && chunk * 8 < left;
       gpu::copy_async<16>(tile + gpu::swizzled<ROWS * 2>(k, chunk), at + k * pitch + chunk * 8, inside);
     }
     at += BK * pitch;
   }
+};
 
-  int rows_in_memory = 0;
+template <bool TURNED, class T, int ROWS, int BK, int THREADS>
+struct LoaderOf {
+  using type = gpu::Rows<T, ROWS, BK, THREADS>;
+};
+template <class T, int ROWS, int BK, int THREADS>
+struct LoaderOf<true, T, ROWS, BK, THREADS> {
+  using type = Turned<T, ROWS, BK, THREADS>;
 };
 
 /// A loader by ordinary stores, one element at a time: K and addresses need not be multiples of anything.
@@ -48,29 +55,11 @@ __global__ void halves(const T* a, const T* b, float* out, int M, int N, int K) 
   using Tile = gpu::Product<T, T, BM, BN, BK, WARPS_M, WARPS_N, STAGES, A_TURNED, B_TURNED>;
   DYNAMIC_SHARED(unsigned char, shared);
   const int m0 = blockIdx.x * BM, n0 = blockIdx.y * BN, steps = (K + BK - 1) / BK;
+  typename LoaderOf<A_TURNED, T, BM, BK, Tile::THREADS>::type load_a(a, K, m0, M, K);
+  typename LoaderOf<B_TURNED, T, BN, BK, Tile::THREADS>::type load_b(b, K, n0, N, K);
   Tile product;
-  auto both = [&](auto& load_a, auto& load_b) {
-    product.run(shared, load_a, load_b, 0, steps / 2);
-    product.run(shared, load_a, load_b, steps / 2, steps);
-  };
-  auto with_a = [&](auto& load_a) {
-    if constexpr (B_TURNED) {
-      Turned<T, BN, BK, Tile::THREADS> load_b(b, n0, N, K);
-      load_b.rows_in_memory = N;
-      both(load_a, load_b);
-    } else {
-      gpu::Rows<T, BN, BK, Tile::THREADS> load_b(b, K, n0, N, K);
-      both(load_a, load_b);
-    }
-  };
-  if constexpr (A_TURNED) {
-    Turned<T, BM, BK, Tile::THREADS> load_a(a, m0, M, K);
-    load_a.rows_in_memory = M;
-    with_a(load_a);
-  } else {
-    gpu::Rows<T, BM, BK, Tile::THREADS> load_a(a, K, m0, M, K);
-    with_a(load_a);
-  }
+  product.run(shared, load_a, load_b, 0, steps / 2);
+  product.run(shared, load_a, load_b, steps / 2, steps);
   product.each_pair([&](int row, int column, float x, float y) {
     if (m0 + row >= M) return;
     float* at = out + static_cast<long long>(m0 + row) * N + n0 + column;

@@ -20,6 +20,7 @@ from cvperf.backends import reference
 from cvperf.backends.cuda import int8_gemm as backend
 from cvperf.backends.gpu.configs import forcing
 from cvperf.backends.gpu.layouts import packed_int8_shape
+from cvperf.backends.gpu.model import ARCHITECTURES
 from cvperf.ops._activation import ACTIVATIONS
 from tests.kernels.cuda.emulation import Schedule
 from tests.kernels.cuda.faults import Fault
@@ -175,6 +176,14 @@ def test_bits_are_the_same_in_every_order_and_for_every_split() -> None:
     assert all(torch.equal(one, found[0]) for one in found)
 
 
+def test_every_candidate_of_autotuning_is_exact() -> None:
+    a, b = random_matrix(135, 530), random_matrix(530, 150)
+    for config in backend.SPACE.candidates(ARCHITECTURES[90]):
+        with forcing(config):
+            found = gemm(a, b, schedule=SCHEDULES[-1])
+        assert torch.equal(found.long(), a.long() @ b.long()), str(config)
+
+
 # --- epilogue -------------------------------------------------------------------------------------
 
 
@@ -325,7 +334,7 @@ FAULTS = [
     ),
     Fault(
         "the slope of leaky_relu is that of relu",
-        *("activation.cuh", "0.01f * y", "0.0f * y", leaky),
+        *("activation.cuh", "0.01f * x", "0.0f * x", leaky),
     ),
     Fault(
         "int8 is cut off, not rounded",

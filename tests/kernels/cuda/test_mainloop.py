@@ -270,8 +270,8 @@ FAULTS = [
     ),
     Fault(
         "copies are not turned",
-        *("mainloop.cuh", "target = swizzled<ROW_BYTES>(row, column);"),
-        *("target = row * ROW_BYTES + column * 16;", early_and_late),
+        *("mainloop.cuh", "first = swizzled<ROW_BYTES>(row, column);"),
+        *("first = row * ROW_BYTES + column * 16;", early_and_late),
     ),
     Fault(
         "the tail of K is not zero",
@@ -284,7 +284,7 @@ FAULTS = [
     ),
     Fault(
         "a slab is written while it is read",
-        *("mainloop.cuh", "slabs + i % SLABS * SLAB", "slabs", every_order),
+        *("mainloop.cuh", "slabs + part % SLABS * SLAB", "slabs", every_order),
     ),
     Fault(
         "a slab is read before it is written",
