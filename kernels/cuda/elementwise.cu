@@ -40,10 +40,9 @@ struct Channels {
   }
 };
 
+/// Elements that fill 16 bytes of the wider type.
 template <class X, class Y>
-constexpr int vector_of() {
-  return 16 / static_cast<int>(sizeof(X) > sizeof(Y) ? sizeof(X) : sizeof(Y));
-}
+constexpr int VECTOR = 16 / static_cast<int>(sizeof(X) > sizeof(Y) ? sizeof(X) : sizeof(Y));
 
 template <int V>
 __device__ __forceinline__ long long first_element() {
@@ -59,7 +58,7 @@ template <class T>
 __global__ void __launch_bounds__(256)
     bias_activation(const T* __restrict__ x, const T* __restrict__ bias, const T* __restrict__ residual,
                     T* __restrict__ out, long long elements, long long inner, int channels, int activation) {
-  constexpr int V = vector_of<T, T>();
+  constexpr int V = VECTOR<T, T>;
   const long long first = first_element<V>();
   if (first >= elements) return;
   const int inside = left(elements, first);
@@ -90,7 +89,7 @@ template <class T, class Q>
 __global__ void __launch_bounds__(256)
     quantize(const T* __restrict__ x, const float* __restrict__ scale, int scale_step, const int* __restrict__ zero,
              int zero_step, Q* __restrict__ out, long long elements, long long inner, int channels) {
-  constexpr int V = vector_of<T, Q>();
+  constexpr int V = VECTOR<T, Q>;
   const long long first = first_element<V>();
   if (first >= elements) return;
   const int inside = left(elements, first);
@@ -112,7 +111,7 @@ template <class Q, class Offset, class T>
 __global__ void __launch_bounds__(256)
     scale(const Q* __restrict__ q, const Offset* __restrict__ offset, int offset_step, const float* __restrict__ factor,
           int factor_step, T* __restrict__ out, long long elements, long long inner, int channels) {
-  constexpr int V = vector_of<Q, T>();
+  constexpr int V = VECTOR<Q, T>;
   const long long first = first_element<V>();
   if (first >= elements) return;
   const int inside = left(elements, first);
@@ -135,7 +134,7 @@ template <class T, bool TO_PLANES>
 __global__ void __launch_bounds__(256)
     scale_turned(const unsigned char* __restrict__ q, const float* __restrict__ offset,
                  const float* __restrict__ factor, T* __restrict__ out, int pixels, int channels) {
-  constexpr int PIXELS = 512, CHANNELS = 16, THREADS = 256, V = vector_of<T, T>();
+  constexpr int PIXELS = 512, CHANNELS = 16, THREADS = 256, V = VECTOR<T, T>;
   SHARED(unsigned char, tile, [PIXELS * CHANNELS]);  // by pixels
   const int first = blockIdx.y * PIXELS, count = min(pixels - first, PIXELS);
   const long long image = static_cast<long long>(blockIdx.x) * pixels * channels;

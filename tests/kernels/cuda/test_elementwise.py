@@ -162,10 +162,6 @@ FAULTS = [
         *("elementwise.cu", "channel + 1 == count ? 0 : channel + 1", "channel + 1", channels_last),
     ),
     Fault(
-        "the end of a tensor is not left out",
-        *("elementwise.cu", "min(elements - first, 16ll)", "16ll", channels_last),
-    ),
-    Fault(
         "every channel has the first scale",
         *("elementwise.cu", "scale[channel * scale_step]", "scale[0]", quantize_channels),
     ),
