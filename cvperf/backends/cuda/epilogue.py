@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cvperf.ops._activation import ACTIVATIONS
-
 TYPES = {
     torch.int32: 0,
     torch.float32: 1,
@@ -17,10 +15,8 @@ TYPES = {
 }
 """``gpu::Type``."""
 
-ACTIVATION: dict[str | None, int] = {
-    None: 0,
-    **{name: number for number, name in enumerate(ACTIVATIONS, 1)},
-}
+_NAMES = (None, "relu", "relu6", "silu", "hardswish", "sigmoid", "leaky_relu")
+ACTIVATION: dict[str | None, int] = {name: number for number, name in enumerate(_NAMES)}
 """``gpu::Activation``."""
 
 

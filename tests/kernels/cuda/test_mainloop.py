@@ -167,6 +167,10 @@ def finished(
         assert_close(found, value, terms=k, what=f"{factors} {out_dtype} {activation}")
 
 
+def test_every_activation_of_the_ops_has_a_number() -> None:
+    assert list(ACTIVATION) == [None, *ACTIVATIONS]
+
+
 @every_schedule
 @pytest.mark.parametrize("out", [torch.float32, torch.float16, torch.int8, torch.uint8], ids=str)
 def test_8_bit_factors_with_bias_and_residual(out: torch.dtype, schedule: Schedule) -> None:
