@@ -282,8 +282,8 @@ def packed_bytes(k: int, n: int) -> int:
 
 
 def laid_out_for_gpu(like: Tensor) -> bool:
-    """Whether weights are packed for Triton: on a GPU, and where a test prefers it."""
-    return like.is_cuda or preferred() == "triton"
+    """Whether weights are packed for a GPU: on one, and where a test prefers its kernels."""
+    return like.is_cuda or preferred() in ("cuda", "triton")
 
 
 def _fake_pack_int8(b: Tensor) -> Tensor:

@@ -11,9 +11,18 @@ import functools
 import importlib.util
 import os
 
-from cvperf.backends.gpu.served import Served, serve, unavailable_gpu
+import torch
 
-SERVED: tuple[Served, ...] = ()
+from cvperf.backends.gpu.served import FLOATS, Served, serve, unavailable_gpu
+
+SERVED: tuple[Served, ...] = (
+    Served("pack_int8", "int8_gemm", (torch.int8,)),
+    Served("int8_gemm", "int8_gemm", (torch.int8, torch.uint8)),
+    Served("bias_activation", "elementwise", FLOATS),
+    Served("quantize", "elementwise", FLOATS),
+    Served("dequantize", "elementwise", (torch.int8, torch.uint8)),
+    Served("normalize_image", "elementwise", (torch.uint8,)),
+)
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from cvperf.backends.channels import channel_view, dense, dense_format, memory_format
 from cvperf.backends.gpu.configs import Config
+from cvperf.backends.gpu.pixels import offset_and_factor
 from cvperf.backends.registry import layout_of
 from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import elementwise as kernels
@@ -97,7 +97,7 @@ def normalize_image(
 ) -> Tensor:
     image = dense(image)
     count, channels, height, width = image.shape
-    offset, factor = _offset_and_factor(tuple(mean), tuple(std), image.device)
+    offset, factor = offset_and_factor(tuple(mean), tuple(std), image.device)
     format = memory_format(channels_last)
     if image.is_contiguous(memory_format=format):
         inner = 1 if channels_last else height * width
@@ -138,16 +138,3 @@ def _scaled(
         **keywords,
     )
     return output
-
-
-@functools.lru_cache(64)
-def _offset_and_factor(
-    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """``(x / 255 - mean) / std`` as ``(x - offset) * factor``, copied to the device once."""
-    with torch.inference_mode(False):
-        offset = torch.tensor([255.0 * each for each in mean], dtype=torch.float32, device=device)
-        factor = torch.tensor(
-            [1.0 / (255.0 * each) for each in std], dtype=torch.float32, device=device
-        )
-    return offset, factor

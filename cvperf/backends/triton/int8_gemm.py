@@ -13,12 +13,14 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from cvperf.backends.gpu.configs import Config, Space, bucket
-from cvperf.backends.gpu.layouts import packed_int8_shape
+from cvperf.backends.gpu.int8_operands import column_sums, pack_int8, readable
 from cvperf.backends.gpu.machine import machine
 from cvperf.backends.gpu.model import Architecture, Tiles, family, roofline, seconds
 from cvperf.backends.triton.configs import config_for
 from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import int8_gemm as kernels
+
+__all__ = ["SPACE", "int8_gemm", "pack_int8", "predicted", "predicted_share", "splitting"]
 
 REGISTERS = 65536
 """Of a processor, on every architecture so far."""
@@ -86,15 +88,6 @@ SPACE = Space(
 FINISH = Config.of(4, 1, BM=2, BN=512)
 
 
-def pack_int8(b: Tensor) -> Tensor:
-    """b[K, N] with its columns as rows, padded to 16 bytes, and their sums in further rows."""
-    k, n = b.shape
-    packed = torch.zeros(packed_int8_shape(k, n), dtype=torch.int8, device=b.device)
-    packed[:n, :k] = b.t()
-    _sums(packed, n).copy_(b.sum(0, dtype=torch.int32))
-    return packed
-
-
 def int8_gemm(
     a: Tensor,
     b_packed: Tensor,
@@ -114,11 +107,11 @@ def int8_gemm(
     unsigned = a.dtype == torch.uint8
     b = b_packed.contiguous()
     k = b.shape[1]  # padded with zeros, which add nothing
-    a = _readable(a, k).view(torch.int8)
+    a = readable(a, k).view(torch.int8)
     gpu, size = machine(a.device), out.element_size()
     vectors = (scale_a, scale_b, zero_a, bias)
     scale_a, scale_b, zero_a, bias = (None if one is None else one.contiguous() for one in vectors)
-    epilogue = (out, scale_a, scale_b, zero_a, _sums(b, n), bias, m, n)
+    epilogue = (out, scale_a, scale_b, zero_a, column_sums(b, n), bias, m, n)
     flags = {
         "SCALE_A_ROWS": scale_a is not None and scale_a.numel() > 1,
         "SCALE_B_COLUMNS": scale_b is not None and scale_b.numel() > 1,
@@ -171,23 +164,6 @@ def int8_gemm(
     kind = _kind(gpu, m, n, k, size)
     run(config_for(SPACE, kind, call, gpu, lambda one: predicted(gpu, one, m, n, k, size), run))
     return out
-
-
-def _sums(packed: Tensor, n: int) -> Tensor:
-    """The column sums in a packed weight: int32 [N]."""
-    return packed[n:].view(-1).view(torch.int32)[:n]
-
-
-def _readable(a: Tensor, k: int) -> Tensor:
-    """a, or a copy of it, as k columns in rows that all start at a multiple of 16 bytes."""
-    m, given = a.shape
-    step = a.stride(0)
-    aligned = a.data_ptr() % 16 == 0 and (m == 1 or (step % 16 == 0 and step >= k))
-    if given == k and a.stride(1) == 1 and aligned:
-        return a if m > 1 else a.view(-1).view(1, k)
-    padded = a.new_zeros((m, k))
-    padded[:, :given] = a
-    return padded
 
 
 @functools.lru_cache(4096)
