@@ -58,8 +58,8 @@ def seconds(row: Measurement) -> float | None:
 
 
 def _convolution(row: Measurement, gpu: Architecture) -> float | None:
+    from cvperf.backends.gpu.conv2d_layer import Layer
     from cvperf.backends.triton import conv2d_plan as plan
-    from cvperf.backends.triton.conv2d_layer import Layer
 
     names = ("input", "weight", "stride", "padding", "dilation", "groups")
     layer = Layer.of(*(row.shape[name] for name in names))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cvperf.backends.gpu.conv2d_layer import Layer
 from cvperf.backends.gpu.model import A100, B200, H100, LAUNCH_S, Architecture
 from cvperf.backends.triton import conv2d_depthwise_plan as depthwise
-from cvperf.backends.triton.conv2d_layer import Layer
 
 each_gpu = pytest.mark.parametrize("gpu", [A100, H100, B200], ids=lambda gpu: gpu.name)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cvperf.backends.gpu.configs import Config, Space, bucket
+from cvperf.backends.gpu.conv2d_layer import Layer, power_of_two, vector_of
 from cvperf.backends.gpu.model import (
     LAUNCH_S,
     Architecture,
@@ -23,7 +24,6 @@ from cvperf.backends.gpu.model import (
     seconds,
 )
 from cvperf.backends.triton.configs import config_for
-from cvperf.backends.triton.conv2d_layer import Layer, power_of_two, vector_of
 
 # 16 bytes of channels a thread; ties go to the first.
 _SHIPPED = {

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cvperf.backends.gpu.conv2d_shared import Epilogue, channels_last, layer_of, taps_first
 from cvperf.backends.gpu.int8_operands import pack_int8
 from cvperf.backends.gpu.layouts import packed_conv2d_int8_shape
 from cvperf.backends.triton.conv2d import forward
-from cvperf.backends.triton.conv2d_depthwise import convolve, taps_first
-from cvperf.backends.triton.conv2d_shared import Epilogue, channels_last, layer_of
+from cvperf.backends.triton.conv2d_depthwise import convolve
 
 
 def pack_conv2d_int8(weight: Tensor, groups: int) -> Tensor:

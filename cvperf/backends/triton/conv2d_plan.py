@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cvperf.backends.gpu.configs import Config, Space, bucket
+from cvperf.backends.gpu.conv2d_layer import Layer, power_of_two
 from cvperf.backends.gpu.model import LAUNCH_S, Architecture, Tiles, family, roofline, seconds
 from cvperf.backends.triton.configs import config_for
-from cvperf.backends.triton.conv2d_layer import Layer, power_of_two
 
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvperf.backends.gpu.conv2d_layer import Layer
 from cvperf.backends.gpu.model import Architecture
 from cvperf.backends.gpu.shipped import Call, meta
-from cvperf.backends.triton.conv2d_layer import Layer
 
 # images, channels, height and width, filters, kernel, stride, groups
 _LAYERS = {

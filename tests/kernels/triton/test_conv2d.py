@@ -258,7 +258,7 @@ def test_a_packed_weight_and_padding_by_name() -> None:
 
 def test_offsets_of_64_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The form for images of 2^31 numbers, on a small one."""
-    from cvperf.backends.triton.conv2d_layer import Layer
+    from cvperf.backends.gpu.conv2d_layer import Layer
 
     monkeypatch.setattr(Layer, "wide", True)
     for case in (DENSE["3x3 stride 2"], DENSE["1x1"], DENSE["first layer"], DEPTHWISE["3x3"]):
