@@ -11,6 +11,7 @@ from torch import Tensor
 from cvperf.backends.cpu.conv2d import check_convolution_grad, window_of
 from cvperf.backends.gpu.configs import Config
 from cvperf.backends.gpu.conv2d_layer import Layer, vector_of
+from cvperf.backends.gpu.conv2d_product import input_grad_product, weight_grad_product
 from cvperf.backends.gpu.conv2d_shared import (
     NO_EPILOGUE,
     Output,
@@ -25,9 +26,7 @@ from cvperf.backends.triton.conv2d_plan import (
     FLAT_WEIGHT_GRAD,
     INPUT_GRAD,
     WEIGHT_GRAD,
-    input_grad_product,
     run_best,
-    weight_grad_product,
 )
 from cvperf.backends.triton.conv2d_shared import PRECISION, kind_of, reduce
 from cvperf.backends.triton.launch import launch

@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvperf.backends.gpu.conv2d_depthwise_model import Gather
 from cvperf.backends.gpu.conv2d_layer import Layer
+from cvperf.backends.gpu.conv2d_product import (
+    forward_product,
+    input_grad_product,
+    weight_grad_product,
+)
 from cvperf.backends.gpu.model import Architecture
 from cvperf.backends.gpu.shipped import Call, meta
 
@@ -76,8 +82,8 @@ def _forward(name: str, dtype: torch.dtype, algorithm: str = "automatic") -> Cal
 
     def share(gpu: Architecture) -> float:
         if layer.depthwise:
-            return depthwise.predicted_share(gpu, depthwise.Gather(layer, *sizes, residual=True))
-        product = plan.forward_product(layer, kind, *sizes)
+            return depthwise.predicted_share(gpu, Gather(layer, *sizes, residual=True))
+        product = forward_product(layer, kind, *sizes)
         return plan.predicted_share(gpu, (plan.FLAT if layer.flat else plan.FORWARD)[kind], product)
 
     about = f"{name} {_name(dtype)}" + (" precise" if algorithm == "precise" else "")
@@ -106,16 +112,16 @@ def _gradients(name: str, dtype: torch.dtype, forced: str | None = None) -> Iter
 
     def input_share(gpu: Architecture) -> float:
         if layer.depthwise:
-            gather = depthwise.Gather(layer, size, size, turned=True)
+            gather = Gather(layer, size, size, turned=True)
             return depthwise.predicted_share(gpu, gather)
-        product = plan.input_grad_product(layer, kind, size)
+        product = input_grad_product(layer, kind, size)
         return plan.predicted_share(gpu, plan.INPUT_GRAD[kind], product, forced)
 
     def weight_share(gpu: Architecture) -> float:
         if layer.depthwise:
             return depthwise.weight_grad_predicted_share(gpu, layer, size)
         space = (plan.FLAT_WEIGHT_GRAD if layer.flat else plan.WEIGHT_GRAD)[kind]
-        product = plan.weight_grad_product(layer, kind, size)
+        product = weight_grad_product(layer, kind, size)
         return plan.predicted_share(gpu, space, product, forced)
 
     def under_force(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -148,8 +154,8 @@ def _int8(name: str, dtype: torch.dtype, zero: int) -> Call:
 
     def share(gpu: Architecture) -> float:
         if layer.depthwise:
-            return depthwise.predicted_share(gpu, depthwise.Gather(layer, 1, 1, residual=True))
-        product = plan.forward_product(layer, "int8", 1, 1)
+            return depthwise.predicted_share(gpu, Gather(layer, 1, 1, residual=True))
+        product = forward_product(layer, "int8", 1, 1)
         space = (plan.FLAT if layer.flat else plan.FORWARD)["int8"]
         return plan.predicted_share(gpu, space, product)
 

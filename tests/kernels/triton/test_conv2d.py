@@ -217,10 +217,11 @@ def test_gradients_in_parts() -> None:
 
 def test_few_tiles_of_a_long_sum_are_cut_in_parts() -> None:
     """On a GPU of 132 processors; a sum that fills it is not."""
+    from cvperf.backends.gpu.conv2d_product import Product
     from cvperf.backends.gpu.model import H100
 
     space = conv2d_plan.FORWARD["half"]
-    long = conv2d_plan.Product(49, 512, 4608, 512, 1, "half", 2, 5_000_000)
+    long = Product(49, 512, 4608, 512, 1, "half", 2, 5_000_000)
     full = replace(long, rows=49 * 2048)
     for product, cut in ((long, True), (full, False)):
         config = space.shipped[90]["square"]
