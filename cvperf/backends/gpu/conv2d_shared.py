@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.gpu.conv2d_layer import Layer
+from cvperf.backends.gpu.int8_operands import pack_int8
+from cvperf.backends.gpu.layouts import packed_conv2d_int8_shape
 
 _known_layer = functools.lru_cache(maxsize=4096)(Layer.of)
 
@@ -35,6 +37,16 @@ def channels_last(tensor: Tensor) -> Tensor:
 def taps_first(weight: Tensor) -> Tensor:
     """[O, 1, kh, kw] as [kh * kw, O], so that a tap of many filters is one run of memory."""
     return weight.flatten(1).t().contiguous()
+
+
+def pack_conv2d_int8(weight: Tensor, groups: int) -> Tensor:
+    """Filters as rows of [kh, kw, C / groups], as pack_int8 has them; depthwise taps as rows."""
+    if weight.shape[1] == 1 and groups > 1:
+        shape = packed_conv2d_int8_shape(weight.shape, groups)
+        packed = torch.zeros(shape, dtype=torch.int8, device=weight.device)
+        packed[:, : weight.shape[0]] = taps_first(weight)
+        return packed
+    return pack_int8(weight.permute(2, 3, 1, 0).flatten(0, 2))
 
 
 class Output:
