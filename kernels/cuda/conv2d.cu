@@ -18,7 +18,7 @@
 #include "conv2d_parts.cuh"
 #include "order.cuh"
 
-/// Grid: tiles of pixels by filters in grouped order, parts of `steps` steps of the sum, groups.
+/// Grid: tiles of pixels by filters in grouped order, parts of the sum, groups.
 ///
 /// image [N, H, W, C] of T; weight rows of [kh, kw, C / groups], `weight_pitch` numbers apart; output, residual
 /// [N, OH, OW, O]; with more than one part, output is [parts, N, OH, OW, O] of sums.
@@ -29,23 +29,23 @@ __global__ void __launch_bounds__(32 * WARPS, 1)
            int scale_step, float scale_image, float scale_residual, float inverse_scale, int zero_image,
            int zero_residual, int zero_output, const int* sums_b, int fill, int images, int height, int width,
            int out_height, int out_width, int channels, int filters, int weight_pitch, int kernel_h, int kernel_w,
-           int stride_h, int stride_w, int padding_h, int padding_w, int dilation_h, int dilation_w, int steps,
-           int group_m) {
+           int stride_h, int stride_w, int padding_h, int padding_w, int dilation_h, int dilation_w, int group_m) {
   using namespace gpu;
   using Tile = Product<T, W, BM, BN, BK, WARPS_M, WARPS / WARPS_M, STAGES>;
   DYNAMIC_SHARED(unsigned char, shared);
   const int rows = images * out_height * out_width, K = kernel_h * kernel_w * channels, groups = gridDim.z;
   const int group = blockIdx.z;
   const int2 tile = grouped(blockIdx.x, (rows + BM - 1) / BM, (filters + BN - 1) / BN, group_m);
-  const int m0 = tile.x * BM, n0 = tile.y * BN, first = blockIdx.y * steps;
+  const int m0 = tile.x * BM, n0 = tile.y * BN;
+  const int2 part = part_of((K + BK - 1) / BK);
 
   const Gather gather{rows,  out_height,        out_width, stride_h, stride_w,   -padding_h, -padding_w, height,
                       width, channels * groups, kernel_h,  kernel_w, dilation_h, dilation_w, channels,   channels};
-  Windows<T, VECTOR, BM, BK, Tile::THREADS> load_a(image + group * channels, gather, m0, first, fill);
+  Windows<T, VECTOR, BM, BK, Tile::THREADS> load_a(image + group * channels, gather, m0, part.x, fill);
   Filters<W, VECTOR, BN, BK, Tile::THREADS> load_b(weight + static_cast<long long>(group) * filters * weight_pitch,
                                                    weight_pitch, n0, filters, K);
   Tile product;
-  product.run(shared, load_a, load_b, first, min(first + steps, (K + BK - 1) / BK));
+  product.run(shared, load_a, load_b, part.x, part.y);
 
   using Sum = typename Tile::Sum;
   const int column = group * filters;

@@ -58,7 +58,7 @@ struct ClassEpilogue {
 /// output [N, H, W, C] of grad [N, OH, OW, O] and weight [O, kh, kw, C / groups], rows of `filters`, `channels` a
 /// group.
 ///
-/// Grid: tiles, parts of `steps` steps, classes times groups. `channels` may be padded in the weight to
+/// Grid: tiles, parts of the sum, classes times groups. `channels` may be padded in the weight to
 /// `weight_channels`, `filters` in the gradient to `grad_filters`. With more parts than one, output is float32
 /// [parts, N, H, W, C].
 template <class T, int VECTOR, int BM, int BN, int BK, int WARPS_M, int WARPS, int STAGES>
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(32 * WARPS, 1)
                       int height, int width, int out_height, int out_width, int channels, int weight_channels,
                       int filters, int grad_filters, int groups, int kernel_h, int kernel_w, int stride_h, int stride_w,
                       int padding_h, int padding_w, int dilation_h, int dilation_w, int tap_step_h, int tap_step_w,
-                      int steps, int group_m) {
+                      int group_m) {
   using namespace gpu;
   using Tile = Product<T, T, BM, BN, BK, WARPS_M, WARPS / WARPS_M, STAGES, false, true>;
   DYNAMIC_SHARED(unsigned char, shared);
@@ -79,7 +79,8 @@ __global__ void __launch_bounds__(32 * WARPS, 1)
   const int lines = (height + stride_h - 1) / stride_h, line = (width + stride_w - 1) / stride_w;
   const int rows = images * lines * line, run = (filters + BK - 1) / BK * BK;
   const int2 tile = grouped(blockIdx.x, (rows + BM - 1) / BM, (channels + BN - 1) / BN, group_m);
-  const int m0 = tile.x * BM, n0 = tile.y * BN, first = blockIdx.y * steps;
+  const int m0 = tile.x * BM, n0 = tile.y * BN;
+  const int2 part = part_of(down.count * across.count * (run / BK));
   const int taps_w = max(across.count, 1);
   const Gather gather{rows,
                       lines,
@@ -97,14 +98,14 @@ __global__ void __launch_bounds__(32 * WARPS, 1)
                       -tap_step_w * dilation_w / stride_w,
                       run,
                       filters};
-  Windows<T, VECTOR, BM, BK, Tile::THREADS> load_a(grad + group * grad_filters, gather, m0, first, 0);
+  Windows<T, VECTOR, BM, BK, Tile::THREADS> load_a(grad + group * grad_filters, gather, m0, part.x, 0);
   const int beside = weight_channels, below = kernel_w * beside;
   const int pitch = kernel_h * below;
   TapsOfFilters<T, VECTOR, BN, BK, Tile::THREADS> load_b(
       weight + static_cast<long long>(group) * filters * pitch + down.first * below + across.first * beside, pitch,
-      tap_step_h * below, tap_step_w * beside, filters, run, taps_w, n0, weight_channels, first);
+      tap_step_h * below, tap_step_w * beside, filters, run, taps_w, n0, weight_channels, part.x);
   Tile product;
-  product.run(shared, load_a, load_b, first, min(first + steps, down.count * across.count * (run / BK)));
+  product.run(shared, load_a, load_b, part.x, part.y);
 
   const bool partial = gridDim.y > 1;
   const int pixels = images * height * width, type = partial ? FLOAT32 : type_of<T>;
@@ -125,28 +126,29 @@ __global__ void __launch_bounds__(32 * WARPS, 1)
 
 /// output [O, kh, kw, C / groups] of grad [N, OH, OW, O] and image [N, H, W, C].
 ///
-/// Grid: tiles of filters by taps' channels, parts of `steps` steps, groups. With more parts than one, output is
+/// Grid: tiles of filters by taps' channels, parts of the sum, groups. With more parts than one, output is
 /// float32 [parts, O, kh, kw, C / groups]. `filters` of a group may be padded in the gradient to `grad_filters`.
 template <class T, int VECTOR, int BM, int BN, int BK, int WARPS_M, int WARPS, int STAGES>
 __global__ void __launch_bounds__(32 * WARPS, 1)
     conv2d_weight_grad(const T* __restrict__ grad, const T* __restrict__ image, void* __restrict__ output, int images,
                        int height, int width, int out_height, int out_width, int channels, int filters,
                        int grad_filters, int kernel_h, int kernel_w, int stride_h, int stride_w, int padding_h,
-                       int padding_w, int dilation_h, int dilation_w, int steps, int group_m) {
+                       int padding_w, int dilation_h, int dilation_w, int group_m) {
   using namespace gpu;
   using Tile = Product<T, T, BM, BN, BK, WARPS_M, WARPS / WARPS_M, STAGES, true, true>;
   DYNAMIC_SHARED(unsigned char, shared);
   const int group = blockIdx.z, groups = gridDim.z;
   const int pixels = images * out_height * out_width, terms = kernel_h * kernel_w * channels;
   const int2 tile = grouped(blockIdx.x, (filters + BM - 1) / BM, (terms + BN - 1) / BN, group_m);
-  const int m0 = tile.x * BM, n0 = tile.y * BN, first = blockIdx.y * steps;
+  const int m0 = tile.x * BM, n0 = tile.y * BN;
+  const int2 part = part_of((pixels + BK - 1) / BK);
   const Gather gather{pixels, out_height,        out_width, stride_h, stride_w,   -padding_h, -padding_w, height,
                       width,  channels * groups, kernel_h,  kernel_w, dilation_h, dilation_w, channels,   channels};
   Pixels<T, VECTOR, BM, BK, Tile::THREADS> load_a(grad + group * grad_filters, grad_filters * groups, pixels, m0,
                                                   grad_filters);
   WindowsOfPixels<T, VECTOR, BN, BK, Tile::THREADS> load_b(image + group * channels, gather, n0);
   Tile product;
-  product.run(shared, load_a, load_b, first, min(first + steps, (pixels + BK - 1) / BK));
+  product.run(shared, load_a, load_b, part.x, part.y);
 
   const bool partial = gridDim.y > 1;
   const int type = partial ? FLOAT32 : type_of<T>;

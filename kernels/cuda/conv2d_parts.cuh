@@ -1,4 +1,4 @@
-// Where the parts of a convolution's result lie.
+// The parts of a convolution's sum, and where those of its result lie.
 #pragma once
 #include "epilogue.cuh"
 
@@ -13,6 +13,12 @@ template <>
 inline constexpr int type_of<__half> = FLOAT16;
 template <>
 inline constexpr int type_of<__nv_bfloat16> = BFLOAT16;
+
+/// The steps [x, y) that this block adds up of a sum that is cut into gridDim.y parts.
+__device__ __forceinline__ int2 part_of(int steps) {
+  const int each = (steps + gridDim.y - 1) / gridDim.y, first = blockIdx.y * each;
+  return make_int2(first, min(first + each, steps));
+}
 
 /// So many numbers of this type further on; null stays null.
 template <class Void>

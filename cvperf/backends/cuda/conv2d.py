@@ -93,7 +93,7 @@ def forward(
     filters = layer.filters * layer.groups
     types = f"{NAMES[image.dtype]}, {NAMES[weight.dtype]}, {vector}"
 
-    def run(config: Config, splits: int, steps: int) -> None:
+    def run(config: Config, splits: int) -> None:
         target, last = output, epilogue
         if splits > 1:
             shape = (splits, layer.pixels, filters)
@@ -106,7 +106,7 @@ def forward(
             *(image, weight, *finishing(target, last), last.weight_sums, fill),
             *(layer.images, layer.height, layer.width, layer.out_height, layer.out_width),
             *(layer.channels, layer.filters, weight_pitch, *layer.kernel, *layer.stride),
-            *(*layer.padding, *layer.dilation, steps, GROUP),
+            *(*layer.padding, *layer.dilation, GROUP),
             shared_bytes=shared_bytes(size, config),
         )
         if splits > 1:

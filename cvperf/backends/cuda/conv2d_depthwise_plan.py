@@ -130,7 +130,7 @@ def predicted_share(machine: Architecture, gather: Gather) -> float:
 
 @dataclass(frozen=True)
 class WeightGradTiling:
-    """A block: ``lanes`` vectors of filters x ``rows`` of taps x workers, which share the pixels."""
+    """A block: ``lanes`` vectors of filters x ``rows`` of taps x workers who share the pixels."""
 
     vector: int
     lanes: int

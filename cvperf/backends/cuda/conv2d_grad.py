@@ -117,7 +117,9 @@ def conv2d_weight_grad(
     target = output.written
     if wide.channels != layer.channels:
         shape = (target.shape[0], wide.channels, *layer.kernel)
-        target = target.new_empty(shape, memory_format=torch.channels_last)
+        target = torch.empty(
+            shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last
+        )
     _weight_grad(wide, padded(grad, groups), padded(image, groups), target)
     if target is not output.written:
         output.written.copy_(target[:, : layer.channels])

@@ -7,7 +7,6 @@ the pair that should take the least time. It depends on the sizes and the GPU al
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -55,7 +54,7 @@ def _space(name: str, itemsize: int, few: tuple[int, ...] | None = None) -> Spac
     ``few``: one tile instead, for channels that copies of 16 bytes do not divide into.
     """
     tile = functools.partial(_tile, itemsize)
-    shipped, more = {}, ()
+    more: tuple[Config, ...] = ()
     if few is None:
         shipped = {
             "square": tile(128, 128, 64, 2, 4, 4),
@@ -225,7 +224,7 @@ def run_best(
     space: Space,
     product: Product,
     call: str,
-    run: Callable[[Config, int, int], Any],
+    run: Callable[[Config, int], Any],
 ) -> None:
     """Run a product with the configuration that is predicted, or was measured, to be fastest.
 
@@ -234,14 +233,9 @@ def run_best(
         space: the kernel's configurations.
         product: what is computed.
         call: names what else a measurement holds for: dtypes, kernel size.
-        run: takes a configuration, the parts of its sum, and the steps of BK in each.
+        run: takes a configuration and the parts of its sum.
     """
     case = _Case(machine, space, product)
-
-    def arranged(config: Config) -> tuple[Config, int, int]:
-        blocks = product.blocks(config["BK"])
-        steps = max(1, math.ceil(blocks / _splits(case, config)))
-        return config, max(1, math.ceil(blocks / steps)), steps
 
     config = config_for(
         space,
@@ -249,6 +243,6 @@ def run_best(
         f"{bucket(product.rows, product.columns, product.terms, product.copies)} {call}",
         machine,
         lambda one: predicted(machine, one, product, _splits(case, one)),
-        lambda one: run(*arranged(one)),
+        lambda one: run(one, _splits(case, one)),
     )
-    run(*arranged(config))
+    run(config, _splits(case, config))

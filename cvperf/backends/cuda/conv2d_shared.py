@@ -51,7 +51,9 @@ def padded(tensor: Tensor, groups: int = 1) -> Tensor:
     if wide == channels:
         return aligned(tensor)
     shape = (tensor.shape[0], groups * wide, *tensor.shape[2:])
-    output = tensor.new_empty(shape, memory_format=torch.channels_last)
+    output = torch.empty(
+        shape, dtype=tensor.dtype, device=tensor.device, memory_format=torch.channels_last
+    )
     pad_rows(channels_last(tensor), output, output.numel() // wide, 1, channels, channels, wide)
     return output
 
@@ -83,10 +85,9 @@ def finishing(output: Tensor, epilogue: Epilogue) -> tuple[Any, ...]:
 def reduce(parts: Tensor, output: Tensor, rows: int, size: int, epilogue: Epilogue) -> None:
     """Add parts [parts, rows, size] in their order into the output, with the epilogue."""
     across = -(-size // columns(output.dtype))
+    sums = "int" if parts.dtype == torch.int32 else "float"
     launch(
-        Kernel(
-            "conv2d_reduce.cu", f"conv2d_reduce<{'int' if parts.dtype == torch.int32 else 'float'}>"
-        ),
+        Kernel("conv2d_reduce.cu", f"conv2d_reduce<{sums}>"),
         (-(-rows * across // _REDUCE_THREADS),),
         _REDUCE_THREADS,
         *(parts, parts.shape[0], rows, size, across),
