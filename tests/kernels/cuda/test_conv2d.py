@@ -309,6 +309,6 @@ FAULTS = [
     Fault("sums are added before they are there", "conv2d_depthwise_grad.cu",
           "__syncthreads();\n    if (!active", "if (!active", depthwise_weight_gradient),
     Fault("sums are overwritten while they are added", "conv2d_depthwise_grad.cu",
-          "    __syncthreads();\n#pragma unroll\n    for (int v = 0; v < VECTOR; ++v) sums_of",
-          "#pragma unroll\n    for (int v = 0; v < VECTOR; ++v) sums_of", depthwise_weight_gradient),
+          "k < COLUMNS; ++k) {\n    __syncthreads();", "k < COLUMNS; ++k) {",
+          depthwise_weight_gradient),
 ]  # fmt: skip
