@@ -13,15 +13,21 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.cuda.conv2d_depthwise import convolve
-from cvperf.backends.cuda.conv2d_plan import FORWARD, GROUP, forward_product, run_best, shared_bytes
+from cvperf.backends.cuda.conv2d_plan import (
+    FORWARD,
+    GROUP,
+    copied_at_once,
+    forward_product,
+    run_best,
+    shared_bytes,
+    with_copies,
+)
 from cvperf.backends.cuda.conv2d_shared import (
     NAMES,
     aligned,
-    copied_at_once,
     finishing,
     padded,
     reduce,
-    with_copies,
 )
 from cvperf.backends.cuda.launch import Kernel, launch
 from cvperf.backends.gpu.configs import Config

@@ -14,19 +14,19 @@ from cvperf.backends.cuda.conv2d_plan import (
     GROUP,
     INPUT_GRAD,
     WEIGHT_GRAD,
+    copied_at_once,
     input_grad_product,
     run_best,
     shared_bytes,
+    up_to_copies,
     weight_grad_product,
+    with_copies,
 )
 from cvperf.backends.cuda.conv2d_shared import (
     NAMES,
     aligned,
-    copied_at_once,
     padded,
     reduce,
-    up_to_copies,
-    with_copies,
 )
 from cvperf.backends.cuda.launch import Kernel, launch
 from cvperf.backends.gpu.configs import Config

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from cvperf.backends.cuda.conv2d import forward
 from cvperf.backends.cuda.conv2d_depthwise import convolve
-from cvperf.backends.cuda.conv2d_shared import aligned, pad_rows, padded, with_copies
+from cvperf.backends.cuda.conv2d_plan import with_copies
+from cvperf.backends.cuda.conv2d_shared import aligned, pad_rows, padded
 from cvperf.backends.gpu.conv2d_shared import Epilogue, layer_of, pack_conv2d_int8
 from cvperf.backends.gpu.int8_operands import column_sums
 

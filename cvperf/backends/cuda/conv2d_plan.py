@@ -7,6 +7,7 @@ the pair that should take the least time. It depends on the sizes and the GPU al
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from cvperf.backends.cuda.configs import config_for
 from cvperf.backends.gpu import conv2d_product as products
 from cvperf.backends.gpu.configs import Config, Space, bucket
-from cvperf.backends.gpu.conv2d_layer import Layer
+from cvperf.backends.gpu.conv2d_layer import Layer, vector_of
 from cvperf.backends.gpu.conv2d_product import SPLITS, Product
 from cvperf.backends.gpu.model import LAUNCH_S, Architecture, Tiles, family, seconds
 
@@ -27,8 +28,29 @@ _REGISTERS = 65536
 # mma.sync against the rate of the architecture's own instruction: wgmma, tcgen05. Published
 # microbenchmarks have 62 % on an H100; for a B200 it is a guess.
 _MMA_SYNC = {80: 1.0, 90: 0.62, 100: 0.3}
-_COPY = 9
-"""Instructions of a copy: its address, the test for the image's edge, itself."""
+
+
+_LEAST = 4
+"""Numbers that a copy reads at least: 4 bytes of 8-bit ones, 8 of 16-bit ones."""
+
+
+# --- what copies can read ------------------------------------------------------------------------
+
+
+def copied_at_once(size: int, itemsize: int) -> int:
+    """Numbers that a copy reads of runs of ``size``, which is a multiple of 4: 16 bytes or less."""
+    vector = vector_of(size, itemsize)
+    return vector if vector * itemsize == 16 else _LEAST
+
+
+def up_to_copies(size: int) -> int:
+    """The size that runs of ``size`` numbers are padded to, for copies to read them."""
+    return -(-size // _LEAST) * _LEAST
+
+
+def with_copies(layer: Layer) -> Layer:
+    """The layer with channels that copies can read."""
+    return replace(layer, channels=up_to_copies(layer.channels))
 
 
 # --- what ships -----------------------------------------------------------------------------------
@@ -217,6 +239,30 @@ def predicted_share(
 ) -> float:
     """Share of the roofline that the pick, or the forced kind, should reach, by the model."""
     return product.least_seconds(machine) / predicted_best(machine, space, product, forced)
+
+
+def predicted_forward_share(
+    machine: Architecture, layer: Layer, kind: str, itemsize: int, forced: str | None = None
+) -> float:
+    """The same of a forward pass, with the copy that pads its channels."""
+    wide = with_copies(layer)
+    space = FORWARD[kind][copied_at_once(wide.channels, itemsize) * itemsize == 16]
+    time = predicted_best(machine, space, forward_product(wide, kind, itemsize, itemsize), forced)
+    if wide.channels != layer.channels:
+        moved = layer.images * layer.height * layer.width * layer.groups * itemsize
+        time += 2 * LAUNCH_S + moved * (layer.channels + wide.channels) / machine.memory_rate
+    return forward_product(layer, kind, itemsize, itemsize).least_seconds(machine) / time
+
+
+def predicted_grad_share(
+    machine: Architecture, layer: Layer, of: str, forced: str | None = None
+) -> float:
+    """The same of the gradient of ``"input"`` or ``"weight"``."""
+    wide = with_copies(layer)
+    at_once = copied_at_once(math.gcd(wide.channels, up_to_copies(layer.filters)), 2) == 8
+    if of == "input":
+        return predicted_share(machine, INPUT_GRAD[at_once], input_grad_product(layer), forced)
+    return predicted_share(machine, WEIGHT_GRAD[at_once], weight_grad_product(wide), forced)
 
 
 def run_best(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cvperf.backends.cuda.conv2d_plan import up_to_copies
 from cvperf.backends.cuda.epilogue import ACTIVATION, TYPES, columns, factor
 from cvperf.backends.cuda.launch import Kernel, launch
-from cvperf.backends.gpu.conv2d_layer import Layer, vector_of
 from cvperf.backends.gpu.conv2d_shared import Epilogue, channels_last
 
 NAMES = {
@@ -23,25 +22,12 @@ NAMES = {
 """dtype -> the type in CUDA C++."""
 
 _REDUCE_THREADS, _PAD_THREADS = 128, 256
-_LEAST = 4
-"""Numbers that a copy reads at least: 4 bytes of 8-bit ones, 8 of 16-bit ones."""
 
 
 def aligned(tensor: Tensor) -> Tensor:
     """Channels last, beginning at a multiple of 16 bytes; a copy only if it is not already."""
     tensor = channels_last(tensor)
     return tensor if tensor.data_ptr() % 16 == 0 else tensor.clone()
-
-
-def copied_at_once(size: int, itemsize: int) -> int:
-    """Numbers that a copy reads of runs of ``size``, which is a multiple of 4: 16 bytes or less."""
-    vector = vector_of(size, itemsize)
-    return vector if vector * itemsize == 16 else _LEAST
-
-
-def up_to_copies(size: int) -> int:
-    """The size that runs of ``size`` numbers are padded to, for copies to read them."""
-    return -(-size // _LEAST) * _LEAST
 
 
 def padded(tensor: Tensor, groups: int = 1) -> Tensor:
@@ -65,11 +51,6 @@ def pad_rows(
     kernel = Kernel("conv2d_pad.cu", f"conv2d_pad<{NAMES[source.dtype]}>")
     arguments = (source, output, np.int64(rows), inner, np.int64(pitch), channels, wide)
     launch(kernel, (-(-rows * wide // _PAD_THREADS),), _PAD_THREADS, *arguments)
-
-
-def with_copies(layer: Layer) -> Layer:
-    """The layer with channels that copies can read."""
-    return replace(layer, channels=up_to_copies(layer.channels))
 
 
 def finishing(output: Tensor, epilogue: Epilogue) -> tuple[Any, ...]:
