@@ -38,7 +38,7 @@ __device__ __forceinline__ void store_strip(const Epilogue<Sum>& end, const Sum 
 // Image and weight [kh * kw, O] of T (int8 weights for both 8-bit images); K x K taps at this STRIDE and dilation 1, or
 // K = 0. TURNED: the image is the gradient of the output, the output that of the image; K > 0: stride 2, padding K / 2.
 template <class T, class W, int VECTOR, int K, int STRIDE, bool TURNED>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(128, 1)
     conv2d_depthwise(const T* __restrict__ image, const W* __restrict__ weight, void* __restrict__ output, int type,
                      const void* bias, int bias_type, const void* residual, int activation, const float* scale_weight,
                      int scale_step, float scale_image, float scale_residual, float inverse_scale, int zero_image,

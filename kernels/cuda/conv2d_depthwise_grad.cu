@@ -13,7 +13,7 @@
 #include "conv2d_depthwise.cuh"
 
 template <class T, int VECTOR, int K, int STRIDE>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 1)
     conv2d_depthwise_weight_grad(const T* __restrict__ grad, const T* __restrict__ image, float* __restrict__ parts,
                                  int images, int height, int width, int out_height, int out_width, int filters,
                                  int multiplier, int kernel_h, int kernel_w, int stride_h, int stride_w, int padding_h,

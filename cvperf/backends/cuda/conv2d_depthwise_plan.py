@@ -14,10 +14,10 @@ from cvperf.backends.gpu.conv2d_depthwise_model import Gather, footprint, least_
 from cvperf.backends.gpu.conv2d_layer import Layer, vector_of
 from cvperf.backends.gpu.model import LAUNCH_S, Architecture, Tiles, seconds
 
-_THREADS = 256
+_THREADS, _WEIGHT_GRAD_THREADS = 128, 256
 _LANES = 16
 """Vectors of channels that lie side by side in a block, at most: 256 bytes."""
-_RESIDENT = 1024
+_RESIDENT = 384
 """Threads that a processor holds of these kernels, by their registers."""
 
 # Instructions: of a vector's load with its address and test; before and after the sums.
@@ -79,7 +79,7 @@ def _tiling(processors: int, gather: Gather) -> Tiling:
     vectors = gather.channels // vector
     across = math.ceil(width / strip_of(gather.itemsize, vector))
     work = layer.images * height * across * vectors
-    threads = next((one for one in (_THREADS, 128) if work >= 2 * one * processors), 64)
+    threads = next((one for one in (_THREADS, 64) if work >= 2 * one * processors), 32)
     lanes = _shared_out(vectors, _LANES)
     rest = threads // lanes
     strips = _shared_out(across, math.isqrt(max(rest // 4, 1)))  # about a square of pixels
@@ -151,8 +151,8 @@ class WeightGradTiling:
         vector = 1 if layer.filters > 1 else vector_of(filters, 2)
         taps = fast_kernel(layer, turned=False) or layer.taps
         lanes = _shared_out(filters // vector, 8)
-        rows = _shared_out(taps, _THREADS // lanes)
-        workers = max(1, _THREADS // (lanes * rows))
+        rows = _shared_out(taps, _WEIGHT_GRAD_THREADS // lanes)
+        workers = max(1, _WEIGHT_GRAD_THREADS // (lanes * rows))
         blocks = math.ceil(filters // vector / lanes) * math.ceil(taps / rows)
         strips = layer.images * layer.out_height * math.ceil(layer.out_width / 4)
         parts = min(strips // (4 * workers), 2 * machine.processors // blocks)
