@@ -6,10 +6,11 @@
 // are shared by the threads of a block through L1: its tile is `strips` strips by `lines` rows of `lanes` vectors.
 // K = 0 is any window: a load for each tap.
 //
-// Predicted on H100, batch 32, float16, 96 channels at 112x112 with a residual: memory takes 77 us (231 MB at 3.0
-// TB/s). In issue slots 17 instructions an output (9 multiply-adds, 4.5 + 2.2 to unpack), 24 us for 3x3 and 60 us for
-// 5x5. Source: Triton's kernel beside this one, and the register strips of kernels/cpu/conv2d_strip.hpp. Not yet run on
-// hardware.
+// Predicted, batch 32, float16, 96 channels at 112x112 with a residual: 3x3 90 us on an H100 (86 % of the roofline;
+// memory takes 77 us, 231 MB at 3.0 TB/s) and 151 us on an A100 (96 %); 5x5 169 us (46 %, limited by the issue: 25
+// multiply-adds and 18 to unpack an output). Not yet run on hardware.
+//
+// Source: Triton's kernel of the same name, and the register strips of kernels/cpu/conv2d_strip.hpp.
 
 #include "conv2d_depthwise.cuh"
 

@@ -11,7 +11,10 @@
 // into parts, which conv2d_reduce adds in their order. Both are deterministic.
 //
 // Source: Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning", 2014; the classes are the sub-kernels of
-// Dumoulin and Visin, "A guide to convolution arithmetic", 2016. Not yet run on hardware.
+// Dumoulin and Visin, "A guide to convolution arithmetic", 2016.
+//
+// Predicted, batch 32, float16, 3x3 256-256 14x14: input gradient 44 us on an A100 and 29 us on an H100, weight
+// gradient 49 and 33 us with its sum of parts. Not yet run on hardware.
 #include "conv2d_loaders.cuh"
 #include "conv2d_parts.cuh"
 #include "order.cuh"

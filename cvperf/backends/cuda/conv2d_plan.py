@@ -22,9 +22,6 @@ from cvperf.backends.gpu.model import LAUNCH_S, Architecture, Tiles, family, sec
 GROUP = 8
 """Rows of tiles that are taken before the next column: what they share stays in L2."""
 
-_REGISTERS = 65536
-"""Of a processor, on every architecture so far."""
-
 # mma.sync against the rate of the architecture's own instruction: wgmma, tcgen05. Published
 # microbenchmarks have 62 % on an H100; for a B200 it is a guess.
 _MMA_SYNC = {80: 1.0, 90: 0.62, 100: 0.3}
@@ -139,18 +136,6 @@ def _warp(config: Config) -> tuple[int, int]:
     return config["BM"] // config["WARPS_M"], config["BN"] * config["WARPS_M"] // config.num_warps
 
 
-def _blocks(machine: Architecture, config: Config, itemsize: int) -> int:
-    """Blocks that fit a processor at a time: by shared memory, and by registers.
-
-    A thread keeps its sums, two sets of fragments, and some 64 addresses and counters.
-    """
-    rows, across = _warp(config)
-    registers = min(255, rows * across // 32 + (rows + across) // 2 + 64)
-    by_registers = _REGISTERS // (32 * config.num_warps * registers)
-    by_memory = machine.shared_bytes // (shared_bytes(itemsize, config) + 1024)
-    return max(1, min(by_memory, by_registers))
-
-
 def predicted(machine: Architecture, config: Config, product: Product, splits: int) -> float:
     """Seconds of the product in this many parts, and of adding them."""
     bm, bn, bk = (config[name] for name in ("BM", "BN", "BK"))
@@ -168,8 +153,8 @@ def predicted(machine: Architecture, config: Config, product: Product, splits: i
             kind=product.kind,
             l2_bytes=read * (bm + bn) + bm * bn * 4,
             memory_bytes=product.memory_bytes + (4 * splits * results if splits > 1 else 0),
-            blocks=_blocks(machine, config, size),
-            # The start and end of a tile cost as much as 16 more rows and columns.
+            # The start and end of a tile cost as much as 16 more rows and columns. A second tile
+            # on a processor hides latency; it adds no arithmetic.
             efficiency=_MMA_SYNC[family(machine.capability)] * bm / (bm + 16) * bn / (bn + 16),
             l1_bytes=read * (bm + bn + fragments),  # shared memory: written once, read by ldmatrix
         ),
