@@ -58,8 +58,9 @@ def seconds(row: Measurement) -> float | None:
 
 
 def _convolution(row: Measurement, gpu: Architecture) -> float | None:
+    from cvperf.backends.gpu import conv2d_product as products
+    from cvperf.backends.gpu.conv2d_layer import Layer
     from cvperf.backends.triton import conv2d_plan as plan
-    from cvperf.backends.triton.conv2d_layer import Layer
 
     names = ("input", "weight", "stride", "padding", "dilation", "groups")
     layer = Layer.of(*(row.shape[name] for name in names))
@@ -68,13 +69,13 @@ def _convolution(row: Measurement, gpu: Architecture) -> float | None:
     if layer.depthwise or row.layout != "channels_last":
         return None
     if row.op == "conv2d":
-        product = plan.forward_product(layer, kind, size, size)
+        product = products.forward_product(layer, kind, size, size)
         return plan.predicted_best(gpu, (plan.FLAT if layer.flat else plan.FORWARD)[kind], product)
     if row.op == "conv2d_input_grad":
-        product = plan.input_grad_product(layer, kind, size)
+        product = products.input_grad_product(layer, kind, size)
         return plan.predicted_best(gpu, plan.INPUT_GRAD[kind], product)
     space = (plan.FLAT_WEIGHT_GRAD if layer.flat else plan.WEIGHT_GRAD)[kind]
-    return plan.predicted_best(gpu, space, plan.weight_grad_product(layer, kind, size))
+    return plan.predicted_best(gpu, space, products.weight_grad_product(layer, kind, size))
 
 
 def _int8_gemm(row: Measurement, gpu: Architecture) -> float:

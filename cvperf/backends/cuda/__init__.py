@@ -13,7 +13,7 @@ import os
 
 import torch
 
-from cvperf.backends.gpu.served import FLOATS, Served, serve, unavailable_gpu
+from cvperf.backends.gpu.served import FLOATS, HALF, Served, serve, unavailable_gpu
 
 SERVED: tuple[Served, ...] = (
     Served("pack_int8", "int8_gemm", (torch.int8,)),
@@ -22,6 +22,11 @@ SERVED: tuple[Served, ...] = (
     Served("quantize", "elementwise", FLOATS),
     Served("dequantize", "elementwise", (torch.int8, torch.uint8)),
     Served("normalize_image", "elementwise", (torch.uint8,)),
+    Served("conv2d", "conv2d", HALF),
+    Served("conv2d_input_grad", "conv2d_grad", HALF),
+    Served("conv2d_weight_grad", "conv2d_grad", HALF),
+    Served("pack_conv2d_int8", "conv2d_int8", (torch.int8,)),
+    Served("conv2d_int8", "conv2d_int8", (torch.int8, torch.uint8)),
 )
 
 

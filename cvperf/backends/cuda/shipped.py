@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from cvperf.backends.gpu.shipped import Call
 
-OPS: tuple[str, ...] = ("int8_gemm", "elementwise")
+OPS: tuple[str, ...] = ("conv2d", "int8_gemm", "elementwise")
 """The ops whose ``shipped_<op>.py`` there is."""
 
 

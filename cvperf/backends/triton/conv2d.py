@@ -14,21 +14,21 @@ import triton.language as tl
 from torch import Tensor
 
 from cvperf.backends.gpu.configs import Config
-from cvperf.backends.gpu.machine import machine
-from cvperf.backends.registry import convolution_format
-from cvperf.backends.triton.conv2d_depthwise import convolve, taps_first
-from cvperf.backends.triton.conv2d_layer import Layer, vector_of
-from cvperf.backends.triton.conv2d_plan import FLAT, FORWARD, forward_product, run_best
-from cvperf.backends.triton.conv2d_shared import (
+from cvperf.backends.gpu.conv2d_layer import Layer, vector_of
+from cvperf.backends.gpu.conv2d_product import forward_product
+from cvperf.backends.gpu.conv2d_shared import (
     NO_EPILOGUE,
-    PRECISION,
     Epilogue,
     Output,
     channels_last,
-    kind_of,
     layer_of,
-    reduce,
+    taps_first,
 )
+from cvperf.backends.gpu.machine import machine
+from cvperf.backends.registry import convolution_format
+from cvperf.backends.triton.conv2d_depthwise import convolve
+from cvperf.backends.triton.conv2d_plan import FLAT, FORWARD, run_best
+from cvperf.backends.triton.conv2d_shared import PRECISION, kind_of, reduce
 from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import conv2d as kernels
 

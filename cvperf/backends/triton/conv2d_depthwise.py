@@ -7,17 +7,14 @@ import triton.language as tl
 from torch import Tensor
 
 from cvperf.backends.gpu.configs import Config
+from cvperf.backends.gpu.conv2d_depthwise_model import Gather
+from cvperf.backends.gpu.conv2d_layer import Layer, power_of_two, vector_of
+from cvperf.backends.gpu.conv2d_shared import NO_EPILOGUE, Epilogue
 from cvperf.backends.gpu.machine import machine
-from cvperf.backends.triton.conv2d_depthwise_plan import Gather, run_best, weight_grad_tiling
-from cvperf.backends.triton.conv2d_layer import Layer, power_of_two, vector_of
-from cvperf.backends.triton.conv2d_shared import NO_EPILOGUE, Epilogue, reduce
+from cvperf.backends.triton.conv2d_depthwise_plan import run_best, weight_grad_tiling
+from cvperf.backends.triton.conv2d_shared import reduce
 from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import conv2d_depthwise as kernels
-
-
-def taps_first(weight: Tensor) -> Tensor:
-    """[O, 1, kh, kw] as [kh * kw, O], so that a tap of many filters is one run of memory."""
-    return weight.flatten(1).t().contiguous()
 
 
 def convolve(

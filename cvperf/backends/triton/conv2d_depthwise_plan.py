@@ -10,20 +10,19 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from cvperf.backends.gpu.configs import Config, Space, bucket
+from cvperf.backends.gpu.conv2d_depthwise_model import Gather, footprint, least_seconds
+from cvperf.backends.gpu.conv2d_layer import Layer, power_of_two, vector_of
 from cvperf.backends.gpu.model import (
     LAUNCH_S,
     Architecture,
     Tiles,
     family,
-    roofline,
     seconds,
 )
 from cvperf.backends.triton.configs import config_for
-from cvperf.backends.triton.conv2d_layer import Layer, power_of_two, vector_of
 
 # 16 bytes of channels a thread; ties go to the first.
 _SHIPPED = {
@@ -53,47 +52,6 @@ _EFFICIENCY = 0.8  # of the rate of issue
 _PART_S = 0.1e-6  # to add one part to those before it, by few programs: the latency of L2
 
 
-@dataclass(frozen=True)
-class Gather:
-    """The convolution, or with ``turned`` the gradient of its input: both gather over taps.
-
-    Attributes:
-        layer: its sizes.
-        itemsize: bytes of a number that is read.
-        out_itemsize: bytes of one that is written.
-        turned: which of the two.
-        residual: whether one is read for each number written.
-    """
-
-    layer: Layer
-    itemsize: int
-    out_itemsize: int
-    turned: bool = False
-    residual: bool = False
-
-    @property
-    def pixels(self) -> int:
-        """Of what is written."""
-        layer = self.layer
-        return layer.images * layer.height * layer.width if self.turned else layer.pixels
-
-    @property
-    def channels(self) -> int:
-        """Of what is written."""
-        return self.layer.groups * (1 if self.turned else self.layer.filters)
-
-    @property
-    def written_bytes(self) -> int:
-        """A number, with the residual that is read for it."""
-        return self.out_itemsize * (2 if self.residual else 1)
-
-    @property
-    def memory_bytes(self) -> int:
-        """Read and written at least once."""
-        written = self.pixels * self.channels
-        return (self.layer.numbers - written) * self.itemsize + written * self.written_bytes
-
-
 def predicted(machine: Architecture, config: Config, gather: Gather) -> float:
     """Seconds, with the copy that puts the taps of a float weight first."""
     layer, size = gather.layer, gather.itemsize
@@ -107,7 +65,7 @@ def predicted(machine: Architecture, config: Config, gather: Gather) -> float:
     # Masked loads move nothing: beyond the tile's last pixel and channel, and taps between strides.
     filled = gather.pixels * gather.channels / max(count * bp * bc, 1)
     exist = 1 / layer.classes if gather.turned else 1.0
-    read = _footprint(layer, bp, layer.kernel[0], gather.turned)
+    read = footprint(layer, bp, layer.kernel[0], gather.turned)
     tiles = Tiles(
         count=count,
         operations=instructions * config.num_warps,
@@ -124,7 +82,9 @@ def predicted(machine: Architecture, config: Config, gather: Gather) -> float:
 def predicted_share(machine: Architecture, gather: Gather) -> float:
     """Share of the roofline that the pick should reach, by the model."""
     config = SPACE.default(machine, _likeliest(machine, gather))
-    return _least(machine, gather.layer, gather.memory_bytes) / predicted(machine, config, gather)
+    return least_seconds(machine, gather.layer, gather.memory_bytes) / predicted(
+        machine, config, gather
+    )
 
 
 def run_best(machine: Architecture, gather: Gather, run: Callable[[Config], Any]) -> None:
@@ -174,7 +134,7 @@ def weight_grad_predicted(machine: Architecture, layer: Layer, itemsize: int) ->
     loads = (kw + 1) * (vector * _UNPACK[itemsize] + _WEIGHT_GRAD_LOAD)
     block = vectors * (loads + vector * power_of_two(kw))
     filled = filters / (math.ceil(filters / bc) * bc)
-    read = _footprint(layer, bp, 1, turned=False)
+    read = footprint(layer, bp, 1, turned=False)
     sums = 4 * layer.taps * filters
     tiles = Tiles(
         count=programs * parts,
@@ -192,17 +152,11 @@ def weight_grad_predicted(machine: Architecture, layer: Layer, itemsize: int) ->
 
 def weight_grad_predicted_share(machine: Architecture, layer: Layer, itemsize: int) -> float:
     """Share of the roofline that it should reach, by the model."""
-    least = _least(machine, layer, layer.numbers * itemsize)
+    least = least_seconds(machine, layer, layer.numbers * itemsize)
     return least / weight_grad_predicted(machine, layer, itemsize)
 
 
 # --- what both count ------------------------------------------------------------------------------
-
-
-def _least(machine: Architecture, layer: Layer, memory_bytes: int) -> float:
-    """Seconds by the roofline: a multiply-add for each tap of each output, in float32's rate."""
-    operations = 2.0 * layer.taps * math.prod(layer.output)
-    return roofline(machine, operations, "float32", memory_bytes)
 
 
 def _vectors(config: Config, channels: int, itemsize: int) -> tuple[int, int]:
@@ -210,18 +164,3 @@ def _vectors(config: Config, channels: int, itemsize: int) -> tuple[int, int]:
     values = max(1, config["BP"] * config["BC"] // (32 * config.num_warps))
     vector = min(vector_of(channels, itemsize), values)
     return vector, math.ceil(values / vector)
-
-
-def _footprint(layer: Layer, pixels: int, taps_high: int, turned: bool) -> float:
-    """Pixels that so many neighbours of what is written read together, each counted once."""
-    width = layer.width if turned else layer.out_width
-    size = layer.out_width if turned else layer.width
-
-    def extent(outputs: float, taps: int, side: int) -> float:
-        step, reach = float(layer.stride[side]), float(layer.dilation[side])
-        if turned:
-            step, reach = 1 / step, reach / step
-        return min(outputs * taps, (outputs - 1) * step + (taps - 1) * reach + 1)
-
-    lines, across = max(1.0, pixels / max(width, 1)), min(pixels, width)
-    return extent(lines, taps_high, 0) * min(size, extent(across, layer.kernel[1], 1))

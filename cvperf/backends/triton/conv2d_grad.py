@@ -10,27 +10,25 @@ from torch import Tensor
 
 from cvperf.backends.cpu.conv2d import check_convolution_grad, window_of
 from cvperf.backends.gpu.configs import Config
+from cvperf.backends.gpu.conv2d_layer import Layer, vector_of
+from cvperf.backends.gpu.conv2d_product import input_grad_product, weight_grad_product
+from cvperf.backends.gpu.conv2d_shared import (
+    NO_EPILOGUE,
+    Output,
+    channels_last,
+    layer_of,
+    taps_first,
+)
 from cvperf.backends.gpu.machine import machine
 from cvperf.backends.registry import convolution_format
 from cvperf.backends.triton import conv2d_depthwise as depthwise
-from cvperf.backends.triton.conv2d_layer import Layer, vector_of
 from cvperf.backends.triton.conv2d_plan import (
     FLAT_WEIGHT_GRAD,
     INPUT_GRAD,
     WEIGHT_GRAD,
-    input_grad_product,
     run_best,
-    weight_grad_product,
 )
-from cvperf.backends.triton.conv2d_shared import (
-    NO_EPILOGUE,
-    PRECISION,
-    Output,
-    channels_last,
-    kind_of,
-    layer_of,
-    reduce,
-)
+from cvperf.backends.triton.conv2d_shared import PRECISION, kind_of, reduce
 from cvperf.backends.triton.launch import launch
 from cvperf.kernels.triton import conv2d_grad as kernels
 
@@ -50,7 +48,7 @@ def conv2d_input_grad(
     output = Output(input_size, grad.dtype, convolution_format(grad, weight), grad.device)
     grad = channels_last(grad)
     if layer.depthwise:
-        rows = depthwise.taps_first(weight)
+        rows = taps_first(weight)
         depthwise.convolve(layer, grad, rows, output.written, turned=True)
     else:
         _input_grad(layer, grad, weight, output.written)

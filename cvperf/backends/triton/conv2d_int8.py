@@ -7,21 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cvperf.backends.gpu.int8_operands import pack_int8
-from cvperf.backends.gpu.layouts import packed_conv2d_int8_shape
+from cvperf.backends.gpu.conv2d_shared import (
+    Epilogue,
+    channels_last,
+    layer_of,
+    pack_conv2d_int8,
+)
 from cvperf.backends.triton.conv2d import forward
-from cvperf.backends.triton.conv2d_depthwise import convolve, taps_first
-from cvperf.backends.triton.conv2d_shared import Epilogue, channels_last, layer_of
+from cvperf.backends.triton.conv2d_depthwise import convolve
 
-
-def pack_conv2d_int8(weight: Tensor, groups: int) -> Tensor:
-    """Filters as rows of [kh, kw, C / groups], as pack_int8 has them; depthwise taps as rows."""
-    if weight.shape[1] == 1 and groups > 1:
-        shape = packed_conv2d_int8_shape(weight.shape, groups)
-        packed = torch.zeros(shape, dtype=torch.int8, device=weight.device)
-        packed[:, : weight.shape[0]] = taps_first(weight)
-        return packed
-    return pack_int8(weight.permute(2, 3, 1, 0).flatten(0, 2))
+__all__ = ["conv2d_int8", "pack_conv2d_int8"]
 
 
 def conv2d_int8(

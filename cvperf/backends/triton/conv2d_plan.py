@@ -7,18 +7,15 @@ the pair that should take the least time. It depends on the sizes and the GPU al
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cvperf.backends.gpu.configs import Config, Space, bucket
-from cvperf.backends.gpu.model import LAUNCH_S, Architecture, Tiles, family, roofline, seconds
+from cvperf.backends.gpu.conv2d_layer import power_of_two
+from cvperf.backends.gpu.conv2d_product import SPLITS, Product
+from cvperf.backends.gpu.model import LAUNCH_S, Architecture, Tiles, family, seconds
 from cvperf.backends.triton.configs import config_for
-from cvperf.backends.triton.conv2d_layer import Layer, power_of_two
-
-_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-
 
 # --- what ships -----------------------------------------------------------------------------------
 
@@ -117,78 +114,6 @@ WEIGHT_GRAD, FLAT_WEIGHT_GRAD = _spaces("conv2d_weight_grad"), _flat("conv2d_wei
 # --- the pick -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Product:
-    """The matrix product that a convolution is.
-
-    Attributes:
-        rows: of the result, in each of ``copies`` products.
-        columns: of the result.
-        terms: in the sum, a multiple of ``run``.
-        run: terms that lie side by side in memory; blocks of the sum do not cross it.
-        copies: products side by side: groups, taps, classes of a stride.
-        kind: of multiplication: half, tf32, float32 (three of tf32) or int8.
-        itemsize: bytes of an operand.
-        memory_bytes: read and written at least once.
-    """
-
-    rows: int
-    columns: int
-    terms: int
-    run: int
-    copies: int
-    kind: str
-    itemsize: int
-    memory_bytes: int
-
-    def blocks(self, config: Config) -> int:
-        """Of the sum."""
-        return -(-self.run // config["BK"]) * (self.terms // max(self.run, 1))
-
-
-def forward_product(layer: Layer, kind: str, itemsize: int, out_itemsize: int) -> Product:
-    """Rows are pixels, columns filters."""
-    terms = layer.taps * layer.channels
-    return Product(
-        rows=layer.pixels,
-        columns=layer.filters,
-        terms=terms,
-        run=terms if layer.flat else layer.channels,
-        copies=layer.groups,
-        kind=kind,
-        itemsize=itemsize,
-        memory_bytes=layer.numbers * itemsize + math.prod(layer.output) * (out_itemsize - itemsize),
-    )
-
-
-def input_grad_product(layer: Layer, kind: str, itemsize: int) -> Product:
-    """Rows are pixels of the image in each class, columns channels."""
-    return Product(
-        rows=layer.class_pixels,
-        columns=layer.channels,
-        terms=max(1, layer.taps // layer.classes) * layer.filters,
-        run=layer.filters,
-        copies=layer.groups * layer.classes,
-        kind=kind,
-        itemsize=itemsize,
-        memory_bytes=layer.numbers * itemsize,
-    )
-
-
-def weight_grad_product(layer: Layer, kind: str, itemsize: int) -> Product:
-    """Rows are filters, columns channels of each tap; the sum runs over the pixels."""
-    return Product(
-        rows=layer.filters,
-        columns=layer.taps * layer.channels if layer.flat else layer.channels,
-        terms=layer.pixels,
-        run=layer.pixels,
-        copies=layer.groups * (1 if layer.flat else layer.taps),
-        kind=kind,
-        itemsize=itemsize,
-        memory_bytes=layer.numbers * itemsize,
-    )
-
-
 def fitted(config: Config, product: Product) -> Config:
     """The configuration for a product that is smaller than its tile."""
     least = 32 if product.kind == "int8" else 16
@@ -206,7 +131,7 @@ def predicted(
     """Seconds of the product in this many parts, and of adding them."""
     config = fitted(config, product)
     bm, bn, bk = (config[name] for name in ("BM", "BN", "BK"))
-    blocks = -(-product.blocks(config) // splits)
+    blocks = -(-product.blocks(config["BK"]) // splits)
     tiles = -(-product.rows // bm) * -(-product.columns // bn) * product.copies
     results = product.rows * product.columns * product.copies
     work = 2.0 * bm * bn * bk * blocks
@@ -230,8 +155,8 @@ def predicted(
 
 def best_splits(machine: Architecture, space: Space, config: Config, product: Product) -> int:
     """Into how many parts the sum is best cut with this configuration."""
-    blocks = product.blocks(fitted(config, product))
-    possible = [splits for splits in _SPLITS if splits == 1 or 2 * splits <= blocks]
+    blocks = product.blocks(fitted(config, product)["BK"])
+    possible = [splits for splits in SPLITS if splits == 1 or 2 * splits <= blocks]
     return min(possible, key=lambda splits: predicted(machine, space, config, product, splits))
 
 
@@ -248,11 +173,7 @@ def predicted_share(
     machine: Architecture, space: Space, product: Product, forced: str | None = None
 ) -> float:
     """Share of the roofline that the pick, or the forced kind, should reach, by the model."""
-    kind = "tf32" if product.kind == "float32" else product.kind
-    operations = 2.0 * product.rows * product.columns * product.terms * product.copies
-    if product.kind == "float32":
-        operations *= 3
-    least = roofline(machine, operations, kind, product.memory_bytes)
+    least = product.least_seconds(machine)
     return least / predicted_best(machine, space, product, forced)
 
 

@@ -3,48 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from cvperf.backends.gpu.conv2d_depthwise_model import Gather
+from cvperf.backends.gpu.conv2d_layer import Layer
+from cvperf.backends.gpu.conv2d_product import (
+    forward_product,
+    input_grad_product,
+    weight_grad_product,
+)
 from cvperf.backends.gpu.model import Architecture
 from cvperf.backends.gpu.shipped import Call, meta
-from cvperf.backends.triton.conv2d_layer import Layer
-
-# images, channels, height and width, filters, kernel, stride, groups
-_LAYERS = {
-    "1x1 64-256 56x56 n32": (32, 64, 56, 256, 1, 1, 1),
-    "1x1 1024-256 14x14 n32": (32, 1024, 14, 256, 1, 1, 1),
-    "3x3 128-128 28x28 n32": (32, 128, 28, 128, 3, 1, 1),
-    "3x3 256-256 28x28 s2 n32": (32, 256, 28, 256, 3, 2, 1),
-    "3x3 512-512 7x7 n1": (1, 512, 7, 512, 3, 1, 1),
-    "7x7 3-64 224x224 s2 n32": (32, 3, 224, 64, 7, 2, 1),
-    "dw3x3 32 112x112 n32": (32, 32, 112, 32, 3, 1, 32),
-    "dw3x3 96 112x112 s2 n32": (32, 96, 112, 96, 3, 2, 96),
-    "dw5x5 672 14x14 n1": (1, 672, 14, 672, 5, 1, 672),
-}
-
-
-def _tensors(
-    layer: tuple[int, ...], dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor, tuple[Any, ...]]:
-    """Image, weight, what is like the output, and the geometry of a layer."""
-    n, c, size, o, kernel, stride, groups = layer
-    out = (size + kernel // 2 * 2 - kernel) // stride + 1
-    image, residual = (
-        meta(n, channels, side, side, dtype=dtype).to(memory_format=torch.channels_last)
-        for channels, side in ((c, size), (o, out))
-    )
-    weight = meta(o, c // groups, kernel, kernel, dtype=dtype)
-    return image, weight, residual, ((stride,) * 2, (kernel // 2,) * 2, (1, 1), groups)
+from cvperf.backends.gpu.shipped_conv2d import LAYERS, tensors_of
 
 
 def calls() -> Iterator[Call]:
     """Every call; the model's pick differs with the architecture, and some kinds are forced."""
-    for name in _LAYERS:
+    for name in LAYERS:
         yield _forward(name, torch.float16)
-    for name in list(_LAYERS)[1:8]:
+    for name in list(LAYERS)[1:8]:
         yield from _gradients(name, torch.float16)
     one, small = "3x3 128-128 28x28 n32", "3x3 512-512 7x7 n1"
     yield from _gradients(one, torch.float16, "tall")
@@ -66,7 +45,7 @@ def _forward(name: str, dtype: torch.dtype, algorithm: str = "automatic") -> Cal
     from cvperf.backends.triton import conv2d_depthwise_plan as depthwise
     from cvperf.backends.triton import conv2d_plan as plan
 
-    image, weight, residual, geometry = _tensors(_LAYERS[name], dtype)
+    image, weight, residual, geometry = tensors_of(LAYERS[name], dtype)
     bias = meta(weight.shape[0], dtype=dtype)
     arguments = (image, weight, bias, *geometry, "relu", residual, None, algorithm)
     layer = Layer.of(image.shape, weight.shape, *geometry)
@@ -76,8 +55,8 @@ def _forward(name: str, dtype: torch.dtype, algorithm: str = "automatic") -> Cal
 
     def share(gpu: Architecture) -> float:
         if layer.depthwise:
-            return depthwise.predicted_share(gpu, depthwise.Gather(layer, *sizes, residual=True))
-        product = plan.forward_product(layer, kind, *sizes)
+            return depthwise.predicted_share(gpu, Gather(layer, *sizes, residual=True))
+        product = forward_product(layer, kind, *sizes)
         return plan.predicted_share(gpu, (plan.FLAT if layer.flat else plan.FORWARD)[kind], product)
 
     about = f"{name} {_name(dtype)}" + (" precise" if algorithm == "precise" else "")
@@ -90,7 +69,7 @@ def _gradients(name: str, dtype: torch.dtype, forced: str | None = None) -> Iter
     from cvperf.backends.triton import conv2d_grad as backend
     from cvperf.backends.triton import conv2d_plan as plan
 
-    image, weight, grad, geometry = _tensors(_LAYERS[name], dtype)
+    image, weight, grad, geometry = tensors_of(LAYERS[name], dtype)
     layer = Layer.of(image.shape, weight.shape, *geometry)
     kind = _kind(dtype, "automatic")
     runs = {
@@ -106,16 +85,16 @@ def _gradients(name: str, dtype: torch.dtype, forced: str | None = None) -> Iter
 
     def input_share(gpu: Architecture) -> float:
         if layer.depthwise:
-            gather = depthwise.Gather(layer, size, size, turned=True)
+            gather = Gather(layer, size, size, turned=True)
             return depthwise.predicted_share(gpu, gather)
-        product = plan.input_grad_product(layer, kind, size)
+        product = input_grad_product(layer, kind, size)
         return plan.predicted_share(gpu, plan.INPUT_GRAD[kind], product, forced)
 
     def weight_share(gpu: Architecture) -> float:
         if layer.depthwise:
             return depthwise.weight_grad_predicted_share(gpu, layer, size)
         space = (plan.FLAT_WEIGHT_GRAD if layer.flat else plan.WEIGHT_GRAD)[kind]
-        product = plan.weight_grad_product(layer, kind, size)
+        product = weight_grad_product(layer, kind, size)
         return plan.predicted_share(gpu, space, product, forced)
 
     def under_force(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -136,7 +115,7 @@ def _int8(name: str, dtype: torch.dtype, zero: int) -> Call:
     from cvperf.backends.triton import conv2d_int8 as backend
     from cvperf.backends.triton import conv2d_plan as plan
 
-    image, weight, residual, geometry = _tensors(_LAYERS[name], dtype)
+    image, weight, residual, geometry = tensors_of(LAYERS[name], dtype)
     stride, padding, dilation, groups = geometry
     packed = meta(*packed_conv2d_int8_shape(weight.shape, groups), dtype=torch.int8)
     filters = weight.shape[0]
@@ -148,8 +127,8 @@ def _int8(name: str, dtype: torch.dtype, zero: int) -> Call:
 
     def share(gpu: Architecture) -> float:
         if layer.depthwise:
-            return depthwise.predicted_share(gpu, depthwise.Gather(layer, 1, 1, residual=True))
-        product = plan.forward_product(layer, "int8", 1, 1)
+            return depthwise.predicted_share(gpu, Gather(layer, 1, 1, residual=True))
+        product = forward_product(layer, "int8", 1, 1)
         space = (plan.FLAT if layer.flat else plan.FORWARD)["int8"]
         return plan.predicted_share(gpu, space, product)
 

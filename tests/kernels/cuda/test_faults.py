@@ -6,12 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.cuda import test_elementwise, test_int8_gemm, test_mainloop
+from tests.kernels.cuda import (
+    test_conv2d,
+    test_conv2d_int8,
+    test_elementwise,
+    test_int8_gemm,
+    test_mainloop,
+)
 from tests.kernels.cuda.emulation import EmulationError
 from tests.kernels.cuda.faults import Fault, planted
 from tests.kernels.cuda.harness import ON_GPU
 
-FAULTS: list[Fault] = [*test_mainloop.FAULTS, *test_int8_gemm.FAULTS, *test_elementwise.FAULTS]
+FAULTS: list[Fault] = [
+    *test_mainloop.FAULTS,
+    *test_int8_gemm.FAULTS,
+    *test_conv2d.FAULTS,
+    *test_conv2d_int8.FAULTS,
+    *test_elementwise.FAULTS,
+]
 CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
 
 pytestmark = pytest.mark.skipif(ON_GPU, reason="a broken kernel is not run on a GPU")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 import pytest
 import torch
-from torch import Tensor
 
 from cvperf import ops
 from cvperf.backends import reference
 from cvperf.backends.triton import conv2d_plan
+from tests.kernels.convolutions import Case
 from tests.kernels.triton.faults import Fault
 from tests.kernels.triton.harness import as_on, assert_close, on_triton, to_device
 
@@ -29,40 +29,6 @@ def exact_float32() -> Iterator[None]:
     before, conv.fp32_precision = conv.fp32_precision, "ieee"
     yield
     conv.fp32_precision = before
-
-
-@dataclass(frozen=True)
-class Case:
-    """One convolution."""
-
-    image: tuple[int, int, int, int]
-    filters: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-    dtype: torch.dtype = SINGLE
-    channels_last: bool = True
-
-    @property
-    def geometry(self) -> tuple[Any, ...]:
-        return self.stride, self.padding, self.dilation, self.groups
-
-    def tensor(self, *shape: int) -> Tensor:
-        made = torch.randn(shape, dtype=torch.float64).to(self.dtype)
-        if len(shape) == 4 and self.channels_last:
-            made = made.contiguous(memory_format=torch.channels_last)
-        return made
-
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Image, weight and a tensor like the output."""
-        image = self.tensor(*self.image)
-        weight = self.tensor(self.filters, self.image[1] // self.groups, *self.kernel)
-        shape = torch.nn.functional.conv2d(
-            image.float(), weight.float(), None, *self.geometry
-        ).shape
-        return image, weight, self.tensor(*shape)
 
 
 DENSE = {
@@ -217,10 +183,11 @@ def test_gradients_in_parts() -> None:
 
 def test_few_tiles_of_a_long_sum_are_cut_in_parts() -> None:
     """On a GPU of 132 processors; a sum that fills it is not."""
+    from cvperf.backends.gpu.conv2d_product import Product
     from cvperf.backends.gpu.model import H100
 
     space = conv2d_plan.FORWARD["half"]
-    long = conv2d_plan.Product(49, 512, 4608, 512, 1, "half", 2, 5_000_000)
+    long = Product(49, 512, 4608, 512, 1, "half", 2, 5_000_000)
     full = replace(long, rows=49 * 2048)
     for product, cut in ((long, True), (full, False)):
         config = space.shipped[90]["square"]
@@ -258,7 +225,7 @@ def test_a_packed_weight_and_padding_by_name() -> None:
 
 def test_offsets_of_64_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The form for images of 2^31 numbers, on a small one."""
-    from cvperf.backends.triton.conv2d_layer import Layer
+    from cvperf.backends.gpu.conv2d_layer import Layer
 
     monkeypatch.setattr(Layer, "wide", True)
     for case in (DENSE["3x3 stride 2"], DENSE["1x1"], DENSE["first layer"], DEPTHWISE["3x3"]):
