@@ -1,0 +1,40 @@
+"""NMS on GPUs: the threshold as the kernels of both backends take it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Screens:
+    """The threshold, ready for the kernels: float32 numbers.
+
+    Attributes:
+        threshold: the largest float32 that is not above the one asked for.
+        below: share of two boxes' areas that their intersection exceeds where it matters.
+        above: share above which it certainly does.
+    """
+
+    threshold: float
+    below: float
+    above: float
+
+    @classmethod
+    def of(cls, iou_threshold: float) -> Screens:
+        t = rounded_down(iou_threshold)
+        if not t < 1:  # no IoU exceeds 1
+            return cls(t, math.inf, math.inf)
+        share = t / (1 + t) if t > 0 else 0.0
+        return cls(t, share * (1 - 2.0**-20), share * (1 + 2.0**-20))
+
+
+def rounded_down(number: float) -> float:
+    """The largest float32 that is not above it."""
+    with np.errstate(over="ignore"):
+        rounded = np.float32(number)
+    if float(rounded) > number:
+        rounded = np.nextafter(rounded, np.float32(-math.inf))
+    return float(rounded)
