@@ -48,8 +48,9 @@ __device__ __forceinline__ float4 around(float4 a, float4 b) {
 
 __device__ __forceinline__ float4 around_warp(float4 own) {
   for (int step = 16; step > 0; step /= 2) {
-    const float4 other = make_float4(__shfl_xor_sync(EVERY_LANE, own.x, step), __shfl_xor_sync(EVERY_LANE, own.y, step),
-                                     __shfl_xor_sync(EVERY_LANE, own.z, step), __shfl_xor_sync(EVERY_LANE, own.w, step));
+    const float4 other =
+        make_float4(__shfl_xor_sync(EVERY_LANE, own.x, step), __shfl_xor_sync(EVERY_LANE, own.y, step),
+                    __shfl_xor_sync(EVERY_LANE, own.z, step), __shfl_xor_sync(EVERY_LANE, own.w, step));
     own = around(own, other);
   }
   return own;

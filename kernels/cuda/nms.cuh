@@ -14,15 +14,15 @@
 //
 // A box is inert where one of its sides is not above 0 or its area is 0, infinite or NaN. At t >= 0 it neither
 // suppresses nor is suppressed: its intersection with any box is 0 (a side of it is at most the box's own, subtraction
-// and product being monotone), or the sum of areas is infinite or NaN, so that IoU is 0 or NaN. Its `below` is infinite.
-// Below t = 0, where an IoU of 0 suppresses, every `below` is -infinite, and all is divided.
+// and product being monotone), or the sum of areas is infinite or NaN, so that IoU is 0 or NaN. Its `below` is
+// infinite. Below t = 0, where an IoU of 0 suppresses, every `below` is -infinite, and all is divided.
 #pragma once
 #include "device.cuh"
 
 namespace gpu {
 
 constexpr unsigned EVERY_LANE = 0xFFFFFFFFu;
-constexpr int MOST_CHUNK = 4096;                        // boxes
+constexpr int MOST_CHUNK = 4096;                         // boxes
 constexpr float LEAST_SCREEN = 2.3509887016445750e-38f;  // twice the least normal number
 constexpr float LEAST_CERTAIN = 5e-32f;                  // 2^21 times that
 constexpr float MOST_AREA = 1e38f;                       // of two boxes: the sum of their areas is finite

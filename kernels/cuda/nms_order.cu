@@ -74,11 +74,12 @@ __global__ void __launch_bounds__(THREADS)
   if (blockIdx.x == 0 && threadIdx.x == 0) space.start();
 }
 
-// keys[i] of scores[i], whatever image they are of.
+// keys[image, i] of scores[image, i].
 template <int THREADS>
 __global__ void __launch_bounds__(THREADS) nms_score_keys(const float* __restrict__ scores, int* keys, int count) {
   const int i = blockIdx.x * THREADS + threadIdx.x;
-  if (i < count) keys[i] = gpu::score_key(scores[i]);
+  const long long begin = static_cast<long long>(blockIdx.y) * count;
+  if (i < count) keys[begin + i] = gpu::score_key(scores[begin + i]);
 }
 
 // The boxes laid out in `order`, int64 as torch.sort gives it, and the keys of their places by rank, if wanted.

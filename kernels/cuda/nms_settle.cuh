@@ -94,8 +94,8 @@ __device__ void settle(const Space& space, const unsigned* words, const Sizes& s
 
     const unsigned word = lane < WARPS ? stays[where][lane] : 0;
     if (warp == 0 && lane < WARPS) settled[own + lane] = word;
-    const int place = total + __reduce_add_sync(EVERY_LANE, lane < warp ? __popc(word) : 0) +
-                      __popc(bits & ((1u << lane) - 1));
+    const int place =
+        total + __reduce_add_sync(EVERY_LANE, lane < warp ? __popc(word) : 0) + __popc(bits & ((1u << lane) - 1));
     if ((bits >> lane & 1) != 0 && place < sizes.limit) {
       space.kept[place] = i;
       answer.indices[place] = space.index[i];

@@ -11,9 +11,14 @@ import functools
 import importlib.util
 import os
 
-from cvperf.backends.gpu.served import Served, serve, unavailable_gpu
+from cvperf.backends.gpu.served import FLOATS, Served, serve, unavailable_gpu
 
-SERVED: tuple[Served, ...] = ()
+SERVED: tuple[Served, ...] = (
+    Served("nms", "nms", FLOATS),
+    Served("batched_nms", "nms", FLOATS),
+    Served("nms_padded", "nms", FLOATS),
+    Served("soft_nms", "nms", FLOATS),
+)
 
 
 @functools.cache

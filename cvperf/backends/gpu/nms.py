@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cvperf.errors import UnsupportedError
+
+_MOST_BOXES, _MOST_IMAGES = 1 << 24, 65535
+
 
 @dataclass(frozen=True)
 class Screens:
@@ -21,6 +25,11 @@ class Screens:
     threshold: float
     below: float
     above: float
+
+    @property
+    def prunes(self) -> bool:
+        """Whether boxes that do not meet leave each other alone: below 0, an IoU of 0 suppresses."""
+        return self.threshold >= 0
 
     @classmethod
     def of(cls, iou_threshold: float) -> Screens:
@@ -38,3 +47,12 @@ def rounded_down(number: float) -> float:
     if float(rounded) > number:
         rounded = np.nextafter(rounded, np.float32(-math.inf))
     return float(rounded)
+
+
+def check_size(backend: str, images: int, count: int) -> None:
+    """Raise an UnsupportedError for more boxes than the kernels can number."""
+    if count > _MOST_BOXES or images > _MOST_IMAGES:
+        raise UnsupportedError(
+            f"nms in {backend} takes up to {_MOST_IMAGES} images of {_MOST_BOXES} boxes, got "
+            f"{images} of {count}; move the call to the CPU with .cpu()"
+        )

@@ -12,17 +12,15 @@ from torch import Tensor
 
 from cvperf.backends.gpu.configs import Config, bucket
 from cvperf.backends.gpu.machine import machine
-from cvperf.backends.gpu.nms import Screens, rounded_down
+from cvperf.backends.gpu.nms import Screens, check_size, rounded_down
 from cvperf.backends.triton.configs import config_for
 from cvperf.backends.triton.launch import launch
 from cvperf.backends.triton.nms_model import CHUNK, PAIRS, SOLVE, kind_of, predicted
-from cvperf.errors import UnsupportedError
 from cvperf.kernels.triton import nms as kernels
 from cvperf.kernels.triton import soft_nms as soft_kernels
 
 SORTED = Config.of(4, 1, BLOCK=256)
 SOFT = Config.of(8, 1, BLOCK=1024)
-_MOST_BOXES, _MOST_IMAGES = 1 << 24, 65535
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -141,11 +139,7 @@ class _Greedy:
 
     def __init__(self, boxes: Tensor, order: Tensor, first: Tensor | None, limit: int) -> None:
         images, count = order.shape
-        if count > _MOST_BOXES or images > _MOST_IMAGES:
-            raise UnsupportedError(
-                f"nms in Triton takes up to {_MOST_IMAGES} images of {_MOST_BOXES} boxes, got "
-                f"{images} of {count}; move the call to the CPU with .cpu()"
-            )
+        check_size("Triton", images, count)
         self.boxes, self.order, self.first, self.limit = boxes.contiguous(), order, first, limit
         self.images, self.count = images, count
         block = SOLVE["BLOCK"]
