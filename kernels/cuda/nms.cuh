@@ -104,9 +104,10 @@ __device__ __forceinline__ unsigned spread(unsigned x) {
 }
 
 // Boxes of keys that are near lie near each other and are of like size: two octaves of the longer side, and within
-// them Morton's order of the centres. It decides which boxes share a tile, nothing else. Inert boxes come last.
+// them Morton's order of the centres. It decides which boxes share a tile, nothing else. Inert boxes have 0;
+// no key is negative.
 __device__ __forceinline__ int place_key(const Box& box) {
-  if (box.inert()) return -1;
+  if (box.inert()) return 0;
   const float4 c = box.corners;
   const int octave = (__float_as_int(fmaxf(c.z - c.x, c.w - c.y)) >> 23) - 119;
   const unsigned level = min(max(octave, 0), 31) >> 1;
