@@ -29,6 +29,7 @@ constexpr float MOST_AREA = 1e38f;                       // of two boxes: the su
 constexpr float CERTAIN = 1.0f + 1.0f / (1 << 17);
 
 __device__ __forceinline__ float infinity() { return __int_as_float(0x7F800000); }
+__device__ __forceinline__ float not_a_number() { return __int_as_float(0x7FFFFFFF); }
 
 struct Threshold {
   float value;  // t
@@ -49,7 +50,7 @@ struct Box {
 __device__ __forceinline__ Box no_box() { return {make_float4(0.0f, 0.0f, 0.0f, 0.0f), infinity()}; }
 
 __device__ __forceinline__ Box box_of(float4 corners, Threshold threshold) {
-  Box box{corners, -infinity()};
+  Box box{corners, not_a_number()};
   if (!threshold.prunes()) return box;
   const float area = box.area();
   const bool sound = corners.z > corners.x && corners.w > corners.y && area > 0.0f && area < infinity();
@@ -64,7 +65,7 @@ __device__ __forceinline__ Box load_box(const T* p, Threshold threshold) {
   return box_of(make_float4(to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])), threshold);
 }
 
-// False: neither suppresses the other. NaN, which a product of 0 and infinity gives, must be looked at.
+// False: neither suppresses the other. NaN must be looked at: below t = 0, or where 0 times infinity is the product.
 __device__ __forceinline__ bool may_suppress(const Box& a, const Box& b) {
   const float width =
       fmaxf(fminf(a.corners.z, b.corners.z) - fmaxf(a.corners.x, b.corners.x), 0.0f);  // two negative sides would pass
