@@ -69,9 +69,10 @@ __global__ void __launch_bounds__(THREADS)
   int number = 0;
   for (;; ++number) {
     best.take_warps();
-    if (lane == 0) of_warps[number & 1][threadIdx.x / 32] = best;  // read two steps ago, a barrier between
+    gpu::Best* const all = of_warps[number & 1];  // last read two steps ago, before the barrier of the last step
+    if (lane == 0) all[threadIdx.x / 32] = best;
     __syncthreads();
-    best = lane < WARPS ? of_warps[number & 1][lane] : gpu::Best{-1.0f, nobody};
+    best = lane < WARPS ? all[lane] : gpu::Best{-1.0f, nobody};
     best.take_warps();
     if (best.score < 0.0f || number == limit) break;
     const int chosen = best.index;
