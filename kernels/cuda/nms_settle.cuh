@@ -47,13 +47,15 @@ __device__ __forceinline__ unsigned fixed_point(bool free, const unsigned (&earl
   where = 0;
   if (lane == 0) stays[0][warp] = bits;
   __syncthreads();
-  for (bool changed = true; changed;) {
+  bool changed = true;
+  for (int round = 0; changed && round <= THREADS / 32; ++round) {  // after k rounds the first k warps are right
     unsigned hits = 0;
 #pragma unroll
     for (int w = 0; w < THREADS / 32; ++w) hits |= earlier[w] & stays[where][w];
     const bool possible = free && hits == 0;
     const unsigned before = bits;
-    for (unsigned last = ~bits; bits != last;) {
+    unsigned last = ~bits;
+    for (int step = 0; bits != last && step <= 32; ++step) {  // after k steps the first k boxes are
       last = bits;
       bits = __ballot_sync(EVERY_LANE, possible && (beside & last) == 0);
     }

@@ -4,7 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cvperf.backends.gpu.model import Architecture
+from cvperf.backends.gpu.model import LAUNCH_S, Architecture
+
+_COMPARE = 2 / 32
+"""Instructions for one comparison of ``nms_ranks``."""
+_OVERLAP = 14 / 32
+"""Slots of issue for one pair of ``nms_overlaps``: 7 of its 12 instructions are at half rate."""
+_SUPPRESS = 18 / 32
+"""The same for ``nms_suppress``, which walks from one box to the next."""
+_LEFT = 280
+"""Pairs a box that pruning leaves, if chunks were small: uniform boxes that overlap three others
+each by half, counted by a model in NumPy (test_nms.py) for 4,096 up to 100,000 boxes."""
+_START_S = 1e-6
+"""From a block's first instruction to its first number: two trips to memory, one after the other."""
+_SETTLE_S = 1.5e-6
+"""A thousand boxes in one block: 32 words a thread from L2, and five rounds."""
+_SORT_LAUNCHES = 8
+_SOFT_STEP_S = 0.4e-6
+"""A step's latency: 20 exchanges of 25 cycles, a barrier, and the winner's corners."""
+_SOFT_INSTRUCTIONS = {"linear": 45, "gaussian": 62}
+"""For 32 boxes in a step."""
 
 
 @dataclass(frozen=True)
@@ -53,3 +72,55 @@ class Blocks:
 
 
 BLOCKS = Blocks()
+
+
+def predicted_seconds(gpu: Architecture, images: int, count: int) -> float:
+    """Seconds of a whole call whose boxes are spread uniformly and mostly stay.
+
+    Each part is a launch, a block's start, and the larger of what it issues on all processors and
+    nothing; settling is one block's work. Up to a chunk of boxes it is two launches, and latency
+    is nearly all of it.
+    """
+    chunks = BLOCKS.chunks(count)
+    a_launch = LAUNCH_S + _START_S
+    settling = chunks * BLOCKS.chunk_of(count) / 1024 * _SETTLE_S
+    return (
+        _ordering(gpu, images, count)
+        + chunks * a_launch
+        + comparing_seconds(gpu, images, count)
+        + settling
+    )
+
+
+def comparing_seconds(gpu: Architecture, images: int, count: int) -> float:
+    """Seconds to compare the pairs of boxes that must be, on all processors at full rate."""
+    chunk = BLOCKS.chunk_of(count)
+    within = 1024 * BLOCKS.tasks(count) * _OVERLAP
+    across = _LEFT * count * (1 - chunk / max(count, chunk)) * _SUPPRESS
+    return images * (within + across) / gpu.rates["issue"]
+
+
+def _ordering(gpu: Architecture, images: int, count: int) -> float:
+    """By score, and if there are more than a chunk by place."""
+    orders = 2 if BLOCKS.chunks(count) > 1 else 1
+    if count > BLOCKS.counted:
+        bytes_moved = images * count * (orders * 5 * 24 + 64)  # five passes over keys and indices
+        return (orders * _SORT_LAUNCHES + 3) * LAUNCH_S + bytes_moved / gpu.memory_rate
+    comparisons = orders * images * float(count) ** 2
+    return LAUNCH_S + _START_S + comparisons * _COMPARE / gpu.rates["issue"]
+
+
+def predicted_share(gpu: Architecture, images: int, count: int) -> float:
+    """Share of the roofline, which is that of comparing pairs."""
+    return comparing_seconds(gpu, images, count) / predicted_seconds(gpu, images, count)
+
+
+def predicted_soft_share(gpu: Architecture, count: int, method: str) -> float:
+    """Share of the roofline of ``selected_softly`` where every box is selected.
+
+    The roofline is comparing each selected box with those that are left, on the whole GPU; one
+    processor does it all, step by step.
+    """
+    rate = 32 * gpu.rates["issue"] / _SOFT_INSTRUCTIONS[method]
+    a_step = _SOFT_STEP_S + count / (rate / gpu.processors)
+    return count * count / 2 / rate / (count * a_step + LAUNCH_S)
