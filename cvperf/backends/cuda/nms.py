@@ -209,8 +209,10 @@ class _Greedy:
     def settle(self, classes: bool, screens: Screens, by_place: Tensor | None) -> None:
         """Fills the answer."""
         threads, flag = self.blocks.threads, "true" if classes else "false"
-        sizes = (self.memory.shape[1], self.count, self.pitch, self.chunk, self.chunks)
-        sizes = (*sizes, self.limit, self.padded_to)
+        sizes = (
+            *(self.memory.shape[1], self.count, self.pitch, self.chunk, self.chunks),
+            *(self.limit, self.padded_to),
+        )
         answer, share = (self.indices, self.counts), (screens.threshold, screens.below)
         gpu = machine(self.memory.device)
         launch(

@@ -13,8 +13,8 @@ _OVERLAP = 14 / 32
 _SUPPRESS = 18 / 32
 """The same for ``nms_suppress``, which walks from one box to the next."""
 _LEFT = 280
-"""Pairs a box that pruning leaves, if chunks were small: uniform boxes that overlap three others
-each by half, counted by a model in NumPy (test_nms.py) for 4,096 up to 100,000 boxes."""
+"""Kept boxes of other chunks that pruning leaves for each box to be compared with, were chunks
+small: counted by a model in NumPy (test_nms.py) on 4,096 to 100,000 uniform boxes."""
 _START_S = 1e-6
 """From a block's first instruction to its first number: two trips to memory, one after the other."""
 _SETTLE_S = 1.5e-6
@@ -75,11 +75,11 @@ BLOCKS = Blocks()
 
 
 def predicted_seconds(gpu: Architecture, images: int, count: int) -> float:
-    """Seconds of a whole call whose boxes are spread uniformly and mostly stay.
+    """Seconds of a whole call whose boxes are spread uniformly.
 
-    Each part is a launch, a block's start, and the larger of what it issues on all processors and
-    nothing; settling is one block's work. Up to a chunk of boxes it is two launches, and latency
-    is nearly all of it.
+    Each launch costs its latency, and that of a block's first trips to memory; then all processors
+    compare at the rate of issue. Settling is one block's work. Up to a chunk of boxes it is two
+    launches, and latency is nearly all of it.
     """
     chunks = BLOCKS.chunks(count)
     a_launch = LAUNCH_S + _START_S

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import torch
 
-from cvperf.backends.triton.shipped import Call, meta
+from cvperf.backends.gpu.shipped import Call, meta
 
 
-def nms() -> Iterator[Call]:
+def calls() -> Iterator[Call]:
     from cvperf.backends.cuda import nms as backend
     from cvperf.backends.cuda import nms_model
 

@@ -28,7 +28,7 @@ class Screens:
 
     @property
     def prunes(self) -> bool:
-        """Whether boxes that do not meet leave each other alone: below 0, an IoU of 0 suppresses."""
+        """Whether boxes that do not meet ignore each other; below 0, an IoU of 0 suppresses."""
         return self.threshold >= 0
 
     @classmethod

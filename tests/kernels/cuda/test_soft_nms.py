@@ -87,11 +87,12 @@ def test_ends_where_no_score_is_high_enough() -> None:
 FAULTS = [
     Fault("a box is selected twice", "soft_nms.cu", "score >= least && i != chosen",
           "score >= least", gaussian),
-    Fault("ties go to the higher index", "soft_nms.cu", "other_index < index", "other_index > index",
-          ties),
+    Fault("ties go to the higher index", "soft_nms.cu", "other_index < index",
+          "other_index > index", ties),
     Fault("warps read before others have written", "soft_nms.cu",
           "    __syncthreads();\n    best = lane", "    best = lane", linear),
     Fault("the bests of two steps share memory", "soft_nms.cu",
           "of_warps[number & 1];", "of_warps[1];", linear),
-    Fault("the overlap is not squared", "soft_nms.cu", "-(overlap * overlap)", "-overlap", gaussian),
+    Fault("the overlap is not squared", "soft_nms.cu", "-(overlap * overlap)", "-overlap",
+          gaussian),
 ]  # fmt: skip
