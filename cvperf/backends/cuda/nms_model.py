@@ -16,7 +16,7 @@ _LEFT = 280
 """Kept boxes of other chunks that pruning leaves for each box to be compared with, were chunks
 small: counted by a model in NumPy (test_nms.py) on 4,096 to 100,000 uniform boxes."""
 _START_S = 1e-6
-"""From a block's first instruction to its first number: two trips to memory, one after the other."""
+"""From a block's first instruction to its first number: two trips to memory in a row."""
 _SETTLE_S = 1.5e-6
 """A thousand boxes in one block: 32 words a thread from L2, and five rounds."""
 _SORT_LAUNCHES = 8

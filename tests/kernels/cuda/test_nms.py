@@ -52,7 +52,8 @@ def check(
     expected = op(*args)
     for schedule in schedules:
         found = on_blocks(blocks, op, *args, schedule=schedule)
-        pairs = [(found, expected)] if isinstance(found, Tensor) else zip(found, expected, strict=True)
+        several = isinstance(found, tuple)
+        pairs = zip(found, expected, strict=True) if several else [(found, expected)]
         for one, wanted in pairs:
             assert one.dtype == wanted.dtype
             assert one.tolist() == wanted.tolist(), f"{list(args[0].shape)} boxes, {schedule}"
