@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from cvperf.backends.gpu.shipped import Call
 
 OPS: tuple[str, ...] = ("conv2d", "int8_gemm", "elementwise")
+OPS: tuple[str, ...] = ("nms",)
 """The ops whose ``shipped_<op>.py`` there is."""
 
 

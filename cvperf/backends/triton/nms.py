@@ -7,57 +7,20 @@ integer keys, since on a GPU torch's order of -0 and of NaN depends on how many 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from cvperf.backends.gpu.configs import Config, bucket
 from cvperf.backends.gpu.machine import machine
+from cvperf.backends.gpu.nms import Screens, check_size, rounded_down
 from cvperf.backends.triton.configs import config_for
 from cvperf.backends.triton.launch import launch
 from cvperf.backends.triton.nms_model import CHUNK, PAIRS, SOLVE, kind_of, predicted
-from cvperf.errors import UnsupportedError
 from cvperf.kernels.triton import nms as kernels
 from cvperf.kernels.triton import soft_nms as soft_kernels
 
 SORTED = Config.of(4, 1, BLOCK=256)
 SOFT = Config.of(8, 1, BLOCK=1024)
-_MOST_BOXES, _MOST_IMAGES = 1 << 24, 65535
-
-
-@dataclass(frozen=True)
-class Screens:
-    """The threshold, ready for the kernels: float32 numbers.
-
-    Attributes:
-        threshold: the largest float32 that is not above the one asked for.
-        below: share of two boxes' areas that their intersection exceeds where it matters.
-        above: share above which it certainly does.
-    """
-
-    threshold: float
-    below: float
-    above: float
-
-    @classmethod
-    def of(cls, iou_threshold: float) -> Screens:
-        t = _rounded_down(iou_threshold)
-        if not t < 1:  # no IoU exceeds 1
-            return cls(t, math.inf, math.inf)
-        share = t / (1 + t) if t > 0 else 0.0
-        return cls(t, share * (1 - 2.0**-20), share * (1 + 2.0**-20))
-
-
-def _rounded_down(number: float) -> float:
-    """The largest float32 that is not above it."""
-    with np.errstate(over="ignore"):
-        rounded = np.float32(number)
-    if float(rounded) > number:
-        rounded = np.nextafter(rounded, np.float32(-math.inf))
-    return float(rounded)
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -128,9 +91,9 @@ def selected_softly(
         selections,
         count,
         limit,
-        0.0 if gaussian else _rounded_down(iou_threshold),
+        0.0 if gaussian else rounded_down(iou_threshold),
         float(sigma),
-        -_rounded_down(-score_threshold),
+        -rounded_down(-score_threshold),
         GAUSSIAN=gaussian,
         config=SOFT,
         enable_fp_fusion=False,
@@ -176,11 +139,7 @@ class _Greedy:
 
     def __init__(self, boxes: Tensor, order: Tensor, first: Tensor | None, limit: int) -> None:
         images, count = order.shape
-        if count > _MOST_BOXES or images > _MOST_IMAGES:
-            raise UnsupportedError(
-                f"nms in Triton takes up to {_MOST_IMAGES} images of {_MOST_BOXES} boxes, got "
-                f"{images} of {count}; move the call to the CPU with .cpu()"
-            )
+        check_size("Triton", images, count)
         self.boxes, self.order, self.first, self.limit = boxes.contiguous(), order, first, limit
         self.images, self.count = images, count
         block = SOLVE["BLOCK"]

@@ -13,6 +13,7 @@ from tests.kernels.cuda import (
     test_int8_gemm,
     test_mainloop,
 )
+from tests.kernels.cuda import test_nms, test_soft_nms
 from tests.kernels.cuda.emulation import EmulationError
 from tests.kernels.cuda.faults import Fault, planted
 from tests.kernels.cuda.harness import ON_GPU
@@ -24,6 +25,7 @@ FAULTS: list[Fault] = [
     *test_conv2d_int8.FAULTS,
     *test_elementwise.FAULTS,
 ]
+FAULTS: list[Fault] = [*test_nms.FAULTS, *test_soft_nms.FAULTS]
 CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
 
 pytestmark = pytest.mark.skipif(ON_GPU, reason="a broken kernel is not run on a GPU")
