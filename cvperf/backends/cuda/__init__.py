@@ -11,9 +11,14 @@ import functools
 import importlib.util
 import os
 
-from cvperf.backends.gpu.served import Served, serve, unavailable_gpu
+from cvperf.backends.gpu.served import FLOATS, Served, serve, unavailable_gpu
 
-SERVED: tuple[Served, ...] = ()
+SERVED: tuple[Served, ...] = (
+    Served("roi_align", "roi_align", FLOATS),
+    Served("multiscale_roi_align", "roi_align", FLOATS),
+    Served("roi_align_backward", "roi_align_backward", FLOATS),
+    Served("multiscale_roi_align_backward", "roi_align_backward", FLOATS),
+)
 
 
 @functools.cache
