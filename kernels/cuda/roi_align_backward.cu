@@ -117,6 +117,35 @@ __device__ __forceinline__ Tile find_tile(const Sampling& s, int number) {
   }
 }
 
+// The first `count` of a row of pixels, in accesses as wide as rows of such a width are aligned.
+template <class T>
+__device__ __forceinline__ void store_pixels(T* row, const float (&values)[kTile], int count, int width) {
+  constexpr int kVector = 16 / sizeof(T);
+  if (width % kVector == 0) {
+#pragma unroll
+    for (int i = 0; i < kTile; i += kVector) {
+      float some[kVector];
+#pragma unroll
+      for (int each = 0; each < kVector; ++each) some[each] = values[i + each];
+      if (i < count) Vector<T, kVector>::store(row + i, some);
+    }
+    return;
+  }
+  if constexpr (sizeof(T) == 2) {
+    if (width % 2 == 0) {
+#pragma unroll
+      for (int i = 0; i < kTile; i += 2) {
+        if (i < count) *reinterpret_cast<unsigned*>(row + i) = pack<T>(values[i], values[i + 1]);
+      }
+      return;
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kTile; ++i) {
+    if (i < count) row[i] = from_float<T>(values[i]);
+  }
+}
+
 // A box that touches the tile: its number and [first, last) rows and columns of bins.
 struct Hit {
   int box;
@@ -221,9 +250,9 @@ __global__ void __launch_bounds__(256, 2)
   T* const row = output + (static_cast<long long>(tile.image) * channels + channel) * plane + y * width + x;
 #pragma unroll
   for (int v = 0; v < VEC; ++v) {
+    float values[kTile];
 #pragma unroll
-    for (int each = 0; each < kTile; ++each) {
-      if (x + each < width) row[v * plane + each] = from_float<T>(sum[each][v]);
-    }
+    for (int each = 0; each < kTile; ++each) values[each] = sum[each][v];
+    store_pixels(row + v * plane, values, width - x, width);
   }
 }

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.cuda.launch import Kernel, launch
+from cvperf.backends.cuda.roi_model import HELD
 from cvperf.backends.cuda.roi_sampling import (
     TYPES,
     Canonical,
@@ -22,16 +23,15 @@ from cvperf.backends.cuda.roi_sampling import (
     vector_of,
 )
 from cvperf.backends.gpu.machine import machine
+from cvperf.backends.gpu.model import Architecture
 from cvperf.backends.gpu.roi_sampling import Sampling, sampling_of, worth_turning
 from cvperf.backends.pyramid import as_pyramid, pyramid_format
 from cvperf.errors import ArgumentError
 
 THREADS = 256
-BLOCKS = 3
-"""Of a call there should be so many for each that the processors hold, if its boxes are few: their
-channels are split then. A slice more makes a box's tables once more."""
-HELD = 4
-"""Blocks that a processor holds, by their registers."""
+WAVES = 3
+"""Blocks that there should be for each that the processors hold: where boxes are few, their
+channels are split. A slice more makes a box's tables once more."""
 
 
 def roi_align(
@@ -108,8 +108,8 @@ def _vectors(features: Sequence[Tensor], output: Tensor, turned: bool) -> tuple[
     vector = vector_of([*features] if turned else [*features, output], channels)
     if any(each[0].numel() // vector >= 2**32 for each in features):
         raise ArgumentError(
-            f"an image of {max(each[0].numel() for each in features)} values is too large: expected "
-            f"fewer than {vector * 2**32} with {channels} channels of {output.dtype}"
+            f"an image of {max(each[0].numel() for each in features)} values is too large: with "
+            f"{channels} channels of {output.dtype} expected fewer than {vector * 2**32}"
         )
     return f"roi_align<{_type(output)}, {vector}, {str(turned).lower()}>", vector, 8 * vector
 
@@ -128,20 +128,25 @@ def _pool(
     shared = 8 * (sum(slots) + sum(sampling.bins))
     if shared > gpu.shared_bytes - 8192:  # what the kernel has besides
         raise ArgumentError(
-            f"maps of {max(sampling.heights)} x {max(sampling.widths)} pixels with "
-            f"{sampling.bins[0]} x {sampling.bins[1]} bins and sampling_ratio {sampling.ratio} take "
-            f"{shared} bytes of shared memory, and the GPU has {gpu.shared_bytes}: take fewer bins "
-            "or samples, or use cvperf.backends.registry.prefer('triton')"
+            f"{sampling.bins} bins with sampling_ratio {sampling.ratio} of maps of up to "
+            f"{max(sampling.heights)} x {max(sampling.widths)} pixels take {shared} bytes of "
+            f"shared memory, of {gpu.shared_bytes}: take fewer bins or samples, or use "
+            "cvperf.backends.registry.prefer('triton')"
         )
-    wanted = math.ceil(BLOCKS * HELD * gpu.processors / count)
     launch(
         Kernel("roi_align.cu", name),
-        (count, min(math.ceil(channels / group), wanted, 65535)),
+        (count, slices_of(gpu, count, channels, group)),
         THREADS,
         *(packed_sampling(sampling, canonical), packed_maps(features)),
         *(sampling.boxes, sampling.levels, output, channels, *slots),
         shared_bytes=shared,
     )
+
+
+def slices_of(gpu: Architecture, count: int, channels: int, group: int) -> int:
+    """Blocks that share the channels of a box, which come in groups."""
+    wanted = math.ceil(WAVES * HELD * gpu.processors / count)
+    return min(math.ceil(channels / group), wanted, 65535)
 
 
 def table_slots(sampling: Sampling) -> tuple[int, int]:

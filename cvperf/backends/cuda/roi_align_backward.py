@@ -103,7 +103,7 @@ def multiscale_roi_align_backward(
     tiles = batch_size * sum(math.ceil(h / TILE) * math.ceil(w / TILE) for h, w in sizes)
     launch(
         Kernel("roi_align_backward.cu", f"roi_align_backward<{TYPES[grad.dtype]}, {vector}>"),
-        (tiles * math.ceil(channels / (lanes * vector)),),
+        (tiles * slices_of(channels, vector),),
         TILE * lanes,
         *(packed, packed_maps(outputs), grad, weights, touching, extents, places),
         *(count, channels, *pitches, lanes, int(channels_last)),
@@ -117,3 +117,9 @@ def lanes_of(vectors: int) -> int:
         if math.ceil(vectors / lanes) * lanes <= vectors * 8 / 7:
             return lanes
     return 4
+
+
+def slices_of(channels: int, vector: int) -> int:
+    """Blocks that share the channels of a tile."""
+    vectors = math.ceil(channels / vector)
+    return math.ceil(vectors / lanes_of(vectors))

@@ -20,10 +20,9 @@ Canonical = tuple[float, int]
 
 
 def levels_in_kernel(boxes: Tensor, canonical: Canonical) -> Canonical | None:
-    """``canonical`` for ``sampling_of``: None if the kernels choose levels, which they do in float32.
+    """``canonical`` for ``sampling_of``: None if the kernels choose the levels.
 
-    Levels are chosen in the boxes' own dtype (half types in float32), so float64 boxes come with
-    theirs.
+    They do so in float32; float64 boxes come with theirs, since a level is chosen in their dtype.
     """
     return canonical if boxes.dtype == torch.float64 else None
 
@@ -40,12 +39,13 @@ def packed_sampling(sampling: Sampling, canonical: Canonical) -> bytes:
             f"features has {levels} levels: the CUDA kernels take at most {MOST_LEVELS}. Pool the "
             "others in a second call, or use cvperf.backends.registry.prefer('triton')"
         )
+    first = int(-math.log2(sampling.scale)) if levels > 1 else 0
     blank = (0,) * (MOST_LEVELS - levels)
     return struct.pack(
         "<d2f7i8i8i20x",
         sampling.scale,
         *canonical,
-        *(int(-math.log2(sampling.scale)), levels, sampling.images, sampling.ratio),
+        *(first, levels, sampling.images, sampling.ratio),
         *(sampling.aligned, *sampling.bins, *sampling.heights, *blank, *sampling.widths, *blank),
     )
 

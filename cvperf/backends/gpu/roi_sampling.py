@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cvperf.backends.gpu.model import LAUNCH_S, Architecture
 from cvperf.backends.pyramid import pyramid_levels
 from cvperf.errors import ArgumentError, describe
 
@@ -88,6 +89,14 @@ def sampling_of(
 def scale_bits(scale: float) -> int:
     """A float64 as an integer: Triton would pass a float as float32."""
     return int(struct.unpack("<q", struct.pack("<d", scale))[0])
+
+
+def turning_seconds(gpu: Architecture, size: int, tensors: int = 1) -> float:
+    """Predicted seconds of turning planes to channels last, ``size`` bytes in all.
+
+    Bound by memory, which they pass once in and once out.
+    """
+    return 2 * size / gpu.memory_rate + tensors * LAUNCH_S
 
 
 def worth_turning(features: Sequence[Tensor], output: Tensor) -> bool:

@@ -88,14 +88,6 @@ def weights_seconds(gpu: Architecture, boxes: int) -> float:
     return seconds(gpu, tiles, launches=0)
 
 
-def turning_seconds(gpu: Architecture, size: int, tensors: int = 1) -> float:
-    """Predicted seconds of ``channels_last_of`` for tensors of ``size`` bytes in all.
-
-    Bound by memory, which they pass once in and once out.
-    """
-    return 2 * size / gpu.memory_rate + tensors * LAUNCH_S
-
-
 def channels_last_of(tensor: Tensor) -> Tensor:
     """A contiguous [N, C, H, W] tensor in channels last."""
     images, channels, height, width = tensor.shape
