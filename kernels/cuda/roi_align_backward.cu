@@ -12,6 +12,7 @@
 // Predicted: cvperf/backends/cuda/roi_model.py. Source of the idea: kernels/cpu/roi_align_backward.cpp.
 //
 // Not yet run on hardware.
+#include "roi_hits.cuh"
 #include "roi_sampling.cuh"
 #include "roi_vector.cuh"
 
@@ -146,12 +147,6 @@ __device__ __forceinline__ void store_pixels(T* row, const float (&values)[kTile
   }
 }
 
-// A box that touches the tile: its number and [first, last) rows and columns of bins.
-struct Hit {
-  int box;
-  short first_row, last_row, first_column, last_column;
-};
-
 }  // namespace gpu
 
 // Block (tile * slices + slice of the channels) of kTile * lanes threads, lanes 4 to 32: `lanes` vectors of VEC
@@ -171,7 +166,7 @@ __global__ void __launch_bounds__(256, 2)
   const Tile tile = find_tile(s, blockIdx.x / slices);
   const int y = tile.row * kTile + threadIdx.x / lanes, x = tile.column * kTile;
   const int channel = (static_cast<int>(blockIdx.x) % slices * lanes + static_cast<int>(threadIdx.x) % lanes) * VEC;
-  const int warp = threadIdx.x / 32, mine = tile.level * s.images + tile.image;
+  const int mine = tile.level * s.images + tile.image;
   const float* const columns = weights + static_cast<long long>(boxes) * s.bins_y * pitch_y + x;
   const Vector<T, VEC>* const grads = reinterpret_cast<const Vector<T, VEC>*>(grad + channel);
   const int vectors = channels / VEC;
@@ -184,24 +179,17 @@ __global__ void __launch_bounds__(256, 2)
       const int4 extent = extents[k];
       hit = extent.x < (tile.row + 1) * kTile && extent.y > tile.row * kTile && extent.z < x + kTile && extent.w > x;
     }
-    const unsigned hits_here = __ballot_sync(0xffffffffu, hit);
-    if (threadIdx.x % 32 == 0) hits_of_warp[warp] = __popc(hits_here);
-    __syncthreads();
-    int before = 0, total = 0;
-    for (int w = 0; w < static_cast<int>(blockDim.x) / 32; ++w) {
-      before += w < warp ? hits_of_warp[w] : 0;
-      total += hits_of_warp[w];
-    }
+    const Slot slot = slot_of(hit, hits_of_warp);
     if (hit) {
       const int2* const its_touching = touching + static_cast<long long>(k) * ((pitch_y + pitch_x) / kTile);
       const int2 i = its_touching[tile.row], j = its_touching[pitch_y / kTile + tile.column];
-      Hit& one = hits[before + __popc(hits_here & ((1u << threadIdx.x % 32) - 1))];
+      Hit& one = hits[slot.place];
       one.box = k;
       one.first_row = static_cast<short>(i.x), one.last_row = static_cast<short>(i.y);
       one.first_column = static_cast<short>(j.x), one.last_column = static_cast<short>(j.y);
     }
     __syncthreads();
-    for (int n = 0; n < total; ++n) {
+    for (int n = 0; n < slot.total; ++n) {
       const Hit one = hits[n];
       const float* its_rows = weights + static_cast<long long>(one.box) * s.bins_y * pitch_y + y;
       int first = one.first_row, last = one.last_row;  // narrowed to the bins that touch this row

@@ -18,6 +18,8 @@ SERVED: tuple[Served, ...] = (
     Served("multiscale_roi_align", "roi_align", FLOATS),
     Served("roi_align_backward", "roi_align_backward", FLOATS),
     Served("multiscale_roi_align_backward", "roi_align_backward", FLOATS),
+    Served("roi_pool", "roi_pool", FLOATS),
+    Served("roi_pool_backward", "roi_pool", FLOATS),
 )
 
 

@@ -17,6 +17,7 @@ from cvperf.backends.cuda.roi_sampling import (
     TYPES,
     Canonical,
     channels_last_of,
+    check_offsets,
     levels_in_kernel,
     packed_maps,
     packed_sampling,
@@ -106,11 +107,7 @@ def _vectors(features: Sequence[Tensor], output: Tensor, turned: bool) -> tuple[
     """The kernel of maps in channels last, channels a thread takes and a block at a time."""
     channels = output.shape[1]
     vector = vector_of([*features] if turned else [*features, output], channels)
-    if any(each[0].numel() // vector >= 2**32 for each in features):
-        raise ArgumentError(
-            f"an image of {max(each[0].numel() for each in features)} values is too large: with "
-            f"{channels} channels of {output.dtype} expected fewer than {vector * 2**32}"
-        )
+    check_offsets(features, vector)
     return f"roi_align<{_type(output)}, {vector}, {str(turned).lower()}>", vector, 8 * vector
 
 

@@ -62,15 +62,36 @@ def vector_of(tensors: Sequence[Tensor], channels: int) -> int:
     return vector if channels % vector == 0 and alignment(tensors) == 16 else 1
 
 
+def check_offsets(maps: Sequence[Tensor], vector: int) -> None:
+    """Raises ArgumentError if an image has more vectors of channels than 32 bits count."""
+    most = max(each[0].numel() for each in maps)
+    if most // vector >= 2**32:
+        raise ArgumentError(
+            f"an image of {most} values is too large: with {maps[0].shape[1]} channels of "
+            f"{maps[0].dtype} expected fewer than {vector * 2**32}"
+        )
+
+
 def channels_last_of(tensor: Tensor) -> Tensor:
     """A contiguous [N, C, H, W] tensor in channels last."""
-    images, channels, height, width = tensor.shape
     turned = torch.empty_like(tensor, memory_format=torch.channels_last)
-    number = "unsigned short" if tensor.element_size() == 2 else "unsigned"
+    _turn(tensor, turned, tensor.shape[1], tensor[0, 0].numel())
+    return turned
+
+
+def planes_of(tensor: Tensor) -> Tensor:
+    """A channels-last [N, C, H, W] tensor in planes."""
+    turned = torch.empty_like(tensor, memory_format=torch.contiguous_format)
+    _turn(tensor, turned, tensor[0, 0].numel(), tensor.shape[1])
+    return turned
+
+
+def _turn(source: Tensor, target: Tensor, rows: int, columns: int) -> None:
+    """Each image from [rows, columns] to [columns, rows]."""
+    number = "unsigned short" if source.element_size() == 2 else "unsigned"
     launch(
         Kernel("turn.cu", f"turn<{number}>"),
-        (images * math.ceil(height * width / 64), math.ceil(channels / 64)),
+        (source.shape[0] * math.ceil(columns / 64), math.ceil(rows / 64)),
         256,
-        *(tensor, turned, channels, height * width),
+        *(source, target, rows, columns),
     )
-    return turned
