@@ -38,6 +38,8 @@ SCAN_INSTRUCTIONS = 45
 """Of a warp for 32 boxes that might touch its tile, barriers included."""
 WEIGHTS_INSTRUCTIONS = 3000
 """Of a block of roi_weights."""
+POOL_PIXELS = 25
+"""That a bin of RoI pooling covers, of 7 x 7: they overlap."""
 
 
 def each_value(size: int) -> int:
@@ -146,3 +148,53 @@ def backward_share(
     """Share of memory's roofline: gradients in, maps out."""
     least = roofline(gpu, 0.0, "float32", (boxes * 49 + map_pixels) * channels * size)
     return least / (before + backward_seconds(gpu, boxes, channels, slices, map_pixels, size))
+
+
+def pool_share(
+    gpu: Architecture, boxes: int, channels: int, slices: int, map_pixels: int, size: int
+) -> float:
+    """Share of memory's roofline of roi_pool, 7 x 7 bins; a value and its place are stored.
+
+    Bound by issuing instructions: four for a value of a pixel, which is converted, compared and
+    perhaps kept with its place.
+    """
+    vector, bins = 16 // size, 49
+    read = min(map_pixels, boxes * BOX_PIXELS**2) * channels
+    a_vector = POOL_PIXELS * (4 * vector + PIXEL_INSTRUCTIONS) + BIN_INSTRUCTIONS
+    memory_bytes = read * size + boxes * bins * channels * (size + 4)
+    tiles = Tiles(
+        count=boxes * slices,
+        operations=bins * channels / vector * a_vector / 32 / slices + TABLE_INSTRUCTIONS / 2,
+        kind="issue",
+        l2_bytes=((BOX_PIXELS + 1) ** 2 * size + bins * (size + 4)) * channels / slices,
+        memory_bytes=memory_bytes,
+        blocks=HELD,
+        efficiency=0.8,
+        l1_bytes=bins * POOL_PIXELS * channels * size / slices,
+    )
+    return roofline(gpu, 0.0, "float32", memory_bytes) / seconds(gpu, tiles)
+
+
+def pool_backward_share(
+    gpu: Architecture, boxes: int, channels: int, map_pixels: int, size: int
+) -> float:
+    """Share of memory's roofline of roi_pool_bins and roi_pool_backward, 7 x 7 bins.
+
+    A box touches 40 runs of 64 pixels, with 8 bins in each of 12 instructions, and 30 for the box.
+    """
+    run, threads = 64, 128
+    slices = math.ceil(channels / threads)
+    count = math.ceil(map_pixels / run) * slices
+    memory_bytes = boxes * 49 * channels * (size + 4) + map_pixels * channels * size
+    hits = 40 * boxes * slices
+    scan = math.ceil(boxes / threads) * 4 * 3 * SCAN_INSTRUCTIONS  # bins are looked through
+    tiles = Tiles(
+        count=count,
+        operations=hits / count * 4 * (8 * 12 + 30) + scan + 4 * 5 * run,
+        kind="issue",
+        l2_bytes=hits / count * 8 * threads * (size + 4),
+        memory_bytes=memory_bytes,
+        blocks=6,
+        efficiency=0.65,
+    )
+    return roofline(gpu, 0.0, "float32", memory_bytes) / seconds(gpu, tiles, launches=2)
