@@ -20,6 +20,7 @@ SERVED: tuple[Served, ...] = (
     Served("multiscale_roi_align_backward", "roi_align_backward", FLOATS),
     Served("roi_pool", "roi_pool", FLOATS),
     Served("roi_pool_backward", "roi_pool", FLOATS),
+    Served("paste_masks", "paste_masks", FLOATS),
 )
 
 

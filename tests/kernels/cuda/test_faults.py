@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.cuda import test_roi_align, test_roi_pool
+from tests.kernels.cuda import test_paste_masks, test_roi_align, test_roi_pool
 from tests.kernels.cuda.emulation import EmulationError
 from tests.kernels.cuda.faults import Fault, planted
 from tests.kernels.cuda.harness import ON_GPU
 
-FAULTS = [*test_roi_align.FAULTS, *test_roi_pool.FAULTS]
+FAULTS = [*test_paste_masks.FAULTS, *test_roi_align.FAULTS, *test_roi_pool.FAULTS]
 CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
 
 pytestmark = pytest.mark.skipif(ON_GPU, reason="a broken kernel is not run on a GPU")
