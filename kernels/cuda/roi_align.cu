@@ -102,7 +102,7 @@ __device__ __forceinline__ void pool(const Tables& tables, int i, int j, const T
 // Maps in channels last. Block (box, slice of the channels); TURNED: output is [boxes, channels, bins] and not
 // [boxes, bins, channels]. VEC channels a thread, channels % VEC == 0. Shared memory: the tables' slots and ranges.
 template <class T, int VEC, bool TURNED>
-__global__ void __launch_bounds__(gpu::kThreads)
+__global__ void __launch_bounds__(gpu::kThreads, TURNED ? 3 : 4)
     roi_align(const __grid_constant__ gpu::Sampling s, const __grid_constant__ gpu::Maps maps,
               const float* __restrict__ boxes, const int* __restrict__ levels, T* __restrict__ output, int channels,
               int row_slots, int column_slots) {

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from cvperf.backends.gpu.shipped import Call
 
-OPS: tuple[str, ...] = ()
+OPS: tuple[str, ...] = ("roi_align", "roi_pool", "paste_masks")
 """The ops whose ``shipped_<op>.py`` there is."""
 
 

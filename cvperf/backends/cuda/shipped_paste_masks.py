@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from cvperf.backends.cuda import paste_masks as backend
 from cvperf.backends.gpu.model import streamed_share
-from cvperf.backends.triton.shipped import Call, meta
+from cvperf.backends.gpu.shipped import Call, meta
 
 
 def calls() -> Iterator[Call]:

@@ -12,7 +12,7 @@ from cvperf.backends.cuda import roi_align_backward as backward
 from cvperf.backends.cuda import roi_model as model
 from cvperf.backends.gpu.model import Architecture
 from cvperf.backends.gpu.roi_sampling import turning_seconds
-from cvperf.backends.triton.shipped import Call, channels_last, meta
+from cvperf.backends.gpu.shipped import Call, channels_last, meta
 
 SIZE = (1, 256, 200, 336)
 CHANNELS, PIXELS = SIZE[1], SIZE[2] * SIZE[3]
