@@ -34,6 +34,16 @@ SERVED: tuple[Served, ...] = (
     Served("batched_nms", "nms", FLOATS),
     Served("nms_padded", "nms", FLOATS),
     Served("soft_nms", "nms", FLOATS),
+from cvperf.backends.gpu.served import FLOATS, Served, serve, unavailable_gpu
+
+SERVED: tuple[Served, ...] = (
+    Served("roi_align", "roi_align", FLOATS),
+    Served("multiscale_roi_align", "roi_align", FLOATS),
+    Served("roi_align_backward", "roi_align_backward", FLOATS),
+    Served("multiscale_roi_align_backward", "roi_align_backward", FLOATS),
+    Served("roi_pool", "roi_pool", FLOATS),
+    Served("roi_pool_backward", "roi_pool", FLOATS),
+    Served("paste_masks", "paste_masks", FLOATS),
 )
 
 

@@ -11,19 +11,17 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.gpu.configs import Config
+from cvperf.backends.gpu.roi_sampling import (
+    Sampling,
+    alignment,
+    sampling_of,
+    scale_bits,
+    worth_turning,
+)
 from cvperf.backends.pyramid import as_pyramid, pyramid_format
 from cvperf.backends.triton.launch import launch
 from cvperf.backends.triton.roi_rows import run_rows
-from cvperf.backends.triton.roi_sampling import (
-    Sampling,
-    alignment,
-    channels_last_of,
-    sampling_of,
-    scale_bits,
-    weights_of,
-    wide,
-    worth_turning,
-)
+from cvperf.backends.triton.roi_sampling import channels_last_of, weights_of, wide
 from cvperf.kernels.triton import roi_align as kernels
 from cvperf.kernels.triton import roi_sampling as sampling_kernels
 

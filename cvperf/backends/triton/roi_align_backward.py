@@ -15,17 +15,12 @@ from cvperf.backends.channels import memory_format
 from cvperf.backends.gpu.configs import Config, Space, bucket
 from cvperf.backends.gpu.machine import machine
 from cvperf.backends.gpu.model import Architecture, Tiles, roofline, seconds
+from cvperf.backends.gpu.roi_sampling import alignment, sampling_of
 from cvperf.backends.registry import layout_of
 from cvperf.backends.rois import check_grad
 from cvperf.backends.triton.configs import config_for
 from cvperf.backends.triton.launch import launch
-from cvperf.backends.triton.roi_sampling import (
-    alignment,
-    channels_last_of,
-    sampling_of,
-    weights_of,
-    weights_seconds,
-)
+from cvperf.backends.triton.roi_sampling import channels_last_of, weights_of, weights_seconds
 from cvperf.backends.triton.roi_tiles import boxes_of_tiles, lists_seconds
 from cvperf.kernels.triton import roi_align_backward as kernels
 

@@ -13,19 +13,12 @@ from torch import Tensor
 from cvperf.backends.channels import memory_format
 from cvperf.backends.gpu.configs import Config
 from cvperf.backends.gpu.model import Architecture, Tiles, roofline, seconds
+from cvperf.backends.gpu.roi_sampling import Sampling, sampling_of, scale_bits, worth_turning
 from cvperf.backends.registry import layout_of
 from cvperf.backends.rois import check_grad
 from cvperf.backends.triton import roi_rows
 from cvperf.backends.triton.launch import launch
-from cvperf.backends.triton.roi_sampling import (
-    Sampling,
-    block_bins,
-    channels_last_of,
-    sampling_of,
-    scale_bits,
-    wide,
-    worth_turning,
-)
+from cvperf.backends.triton.roi_sampling import block_bins, channels_last_of, wide
 from cvperf.backends.triton.roi_tiles import boxes_of_tiles, lists_seconds
 from cvperf.kernels.triton import roi_pool as kernels
 

@@ -140,10 +140,11 @@ def nms() -> Iterator[Call]:
 
 
 def roi_align() -> Iterator[Call]:
+    from cvperf.backends.gpu.roi_sampling import turning_seconds
     from cvperf.backends.triton import roi_align as forward
     from cvperf.backends.triton import roi_align_backward as backward
     from cvperf.backends.triton import roi_rows
-    from cvperf.backends.triton.roi_sampling import turning_seconds, weights_seconds
+    from cvperf.backends.triton.roi_sampling import weights_seconds
 
     boxes, size, half = meta(1000, 5), (1, 256, 200, 336), torch.float16
     pixels = size[2] * size[3]
@@ -201,10 +202,11 @@ def roi_align() -> Iterator[Call]:
 
 
 def _pyramid() -> Iterator[Call]:
+    from cvperf.backends.gpu.roi_sampling import turning_seconds
     from cvperf.backends.triton import roi_align as forward
     from cvperf.backends.triton import roi_align_backward as backward
     from cvperf.backends.triton import roi_rows
-    from cvperf.backends.triton.roi_sampling import LEVELS_S, turning_seconds
+    from cvperf.backends.triton.roi_sampling import LEVELS_S
 
     boxes = meta(1000, 5)
     scales = [2.0**-level for level in range(2, 7)]

@@ -14,6 +14,7 @@ from tests.kernels.cuda import (
     test_mainloop,
 )
 from tests.kernels.cuda import test_nms, test_soft_nms
+from tests.kernels.cuda import test_paste_masks, test_roi_align, test_roi_pool
 from tests.kernels.cuda.emulation import EmulationError
 from tests.kernels.cuda.faults import Fault, planted
 from tests.kernels.cuda.harness import ON_GPU
@@ -26,6 +27,7 @@ FAULTS: list[Fault] = [
     *test_elementwise.FAULTS,
 ]
 FAULTS: list[Fault] = [*test_nms.FAULTS, *test_soft_nms.FAULTS]
+FAULTS = [*test_paste_masks.FAULTS, *test_roi_align.FAULTS, *test_roi_pool.FAULTS]
 CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
 
 pytestmark = pytest.mark.skipif(ON_GPU, reason="a broken kernel is not run on a GPU")
