@@ -27,16 +27,10 @@ SERVED: tuple[Served, ...] = (
     Served("conv2d_weight_grad", "conv2d_grad", HALF),
     Served("pack_conv2d_int8", "conv2d_int8", (torch.int8,)),
     Served("conv2d_int8", "conv2d_int8", (torch.int8, torch.uint8)),
-from cvperf.backends.gpu.served import FLOATS, Served, serve, unavailable_gpu
-
-SERVED: tuple[Served, ...] = (
     Served("nms", "nms", FLOATS),
     Served("batched_nms", "nms", FLOATS),
     Served("nms_padded", "nms", FLOATS),
     Served("soft_nms", "nms", FLOATS),
-from cvperf.backends.gpu.served import FLOATS, Served, serve, unavailable_gpu
-
-SERVED: tuple[Served, ...] = (
     Served("roi_align", "roi_align", FLOATS),
     Served("multiscale_roi_align", "roi_align", FLOATS),
     Served("roi_align_backward", "roi_align_backward", FLOATS),

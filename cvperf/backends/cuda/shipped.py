@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 from cvperf.backends.gpu.shipped import Call
 
-OPS: tuple[str, ...] = ("conv2d", "int8_gemm", "elementwise")
-OPS: tuple[str, ...] = ("nms",)
-OPS: tuple[str, ...] = ("roi_align", "roi_pool", "paste_masks")
+OPS = (
+    *("conv2d", "int8_gemm", "elementwise"),
+    *("nms", "roi_align", "roi_pool", "paste_masks"),
+)
 """The ops whose ``shipped_<op>.py`` there is."""
 
 

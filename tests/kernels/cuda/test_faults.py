@@ -12,9 +12,12 @@ from tests.kernels.cuda import (
     test_elementwise,
     test_int8_gemm,
     test_mainloop,
+    test_nms,
+    test_paste_masks,
+    test_roi_align,
+    test_roi_pool,
+    test_soft_nms,
 )
-from tests.kernels.cuda import test_nms, test_soft_nms
-from tests.kernels.cuda import test_paste_masks, test_roi_align, test_roi_pool
 from tests.kernels.cuda.emulation import EmulationError
 from tests.kernels.cuda.faults import Fault, planted
 from tests.kernels.cuda.harness import ON_GPU
@@ -25,9 +28,12 @@ FAULTS: list[Fault] = [
     *test_conv2d.FAULTS,
     *test_conv2d_int8.FAULTS,
     *test_elementwise.FAULTS,
+    *test_nms.FAULTS,
+    *test_paste_masks.FAULTS,
+    *test_roi_align.FAULTS,
+    *test_roi_pool.FAULTS,
+    *test_soft_nms.FAULTS,
 ]
-FAULTS: list[Fault] = [*test_nms.FAULTS, *test_soft_nms.FAULTS]
-FAULTS = [*test_paste_masks.FAULTS, *test_roi_align.FAULTS, *test_roi_pool.FAULTS]
 CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
 
 pytestmark = pytest.mark.skipif(ON_GPU, reason="a broken kernel is not run on a GPU")
