@@ -126,22 +126,47 @@ def _function(kernel: Kernel, capability: int, folder: Path) -> Any:
 
 def _built(kernel: Kernel, capability: int, folder: Path) -> Path:
     """The library of one kernel."""
-    text = f'#include "{kernel.file}"\nEMULATE({kernel.name})\n'
+    text = f'#include "emulator.hpp"\n#include "{kernel.file}"\nEMULATE({kernel.name})\n'
     flags = [*FLAGS, f"-DCVPERF_ARCH={capability}"]
     made_from = [text, *flags, _emulator(), *sources_of(kernel.file, folder / "cuda").values()]
-    key = hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:24]
-    library = BUILD / f"{key}.so"
+    library = BUILD / f"{_key(made_from)}.so"
     if library.exists():
         return library
-    BUILD.mkdir(parents=True, exist_ok=True)
-    source, aside = BUILD / f"{key}.cpp", BUILD / f"{key}.{os.getpid()}.so"
+    precompiled = _precompiled(tuple(flags))
+    source = library.with_suffix(".cpp")
     source.write_text(text)
-    command = ["g++", *flags, f"-I{folder / 'cuda'}", "-shared", "-o", str(aside), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    include = [f"-I{path}" for path in (precompiled, folder / "cuda")]
+    done = _compile([*flags, *include, "-shared", str(source)], library)
     if done.returncode != 0:
         raise EmulationError(f"{kernel} does not compile for the emulator:\n{done.stderr[:4000]}")
-    aside.replace(library)
     return library
+
+
+@functools.cache
+def _precompiled(flags: tuple[str, ...]) -> Path:
+    """A folder whose ``emulator.hpp`` is the emulator, parsed once for all kernels."""
+    folder = BUILD / _key([*flags, _emulator()])
+    header = folder / "emulator.hpp"
+    if not header.with_suffix(".hpp.gch").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        header.write_text(f'#include "{SOURCES / "emulator/emulator.hpp"}"\n')
+        done = _compile([*flags, "-x", "c++-header", str(header)], header.with_suffix(".hpp.gch"))
+        done.check_returncode()
+    return folder
+
+
+def _compile(arguments: list[str], out: Path) -> subprocess.CompletedProcess[str]:
+    """Written aside, then renamed: several processes may build the same."""
+    aside = out.with_name(f"{out.name}.{os.getpid()}")
+    command = ["g++", *arguments, "-o", str(aside)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        aside.replace(out)
+    return done
+
+
+def _key(made_from: list[str]) -> str:
+    return hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:24]
 
 
 @functools.cache
