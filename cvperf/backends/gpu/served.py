@@ -10,11 +10,14 @@ from typing import Any
 
 import torch
 
-from cvperf.backends.registry import register
+from cvperf.backends.gpu import choice
+from cvperf.backends.registry import arbitrate, register
 
 HALF = (torch.float16, torch.bfloat16)
 FLOATS = (*HALF, torch.float32)
 """float64 is left to the CPU: GPUs for vision have next to none of it."""
+
+arbitrate("cuda", choice.between)
 
 
 @dataclass(frozen=True)
