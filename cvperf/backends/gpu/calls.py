@@ -1,6 +1,6 @@
-"""Where a call stands among those that benchmarks measure: its dtype, layout and size.
+"""Where a call stands among those that benchmarks measure: its dtype, layout, kind and size.
 
-The same three as the rows of ``cvperf/bench/problems``; a test holds every problem against them.
+The same as in the rows of ``cvperf/bench/problems``; a test holds every problem against them.
 Ops that no benchmark measures are not in ``PLACES``.
 """
 
@@ -26,12 +26,21 @@ class Place(NamedTuple):
         dtype: the benchmark's name of it; ``"tf32"`` for a float32 convolution that may be
             multiplied as TensorFloat32, which no benchmark lets anyone do.
         layout: ``"contiguous"`` or ``"channels_last"``.
+        kind: of convolution (``kind_of_convolution``); of other ops ``""``.
         size: operations, boxes or elements: ``Measurement.size``.
     """
 
     dtype: str
     layout: str
+    kind: str
     size: float
+
+
+def kind_of_convolution(weight: Sequence[int], groups: int) -> str:
+    """Convolutions of which one size says nothing of another kind's: they are other kernels."""
+    if groups > 1:
+        return "depthwise" if weight[1] == 1 else "grouped"
+    return "1x1" if weight[2] == weight[3] == 1 else "dense"
 
 
 @functools.cache
@@ -44,19 +53,16 @@ def _of_first(size: Callable[..., float]) -> Callable[..., Place]:
 
     def place(first: Any, *args: Any) -> Place:
         tensor = first if isinstance(first, Tensor) else first[0]
-        return Place(_name(tensor.dtype), layout_of(tensor), size(first, *args))
+        return Place(_name(tensor.dtype), layout_of(tensor), "", size(first, *args))
 
     return place
 
 
-def _of_convolution(size: Callable[..., float]) -> Callable[..., Place]:
-    def place(image: Tensor, *args: Any) -> Place:
-        dtype = image.dtype
-        tf32 = dtype == torch.float32 and _cudnn.conv.fp32_precision == "tf32"
-        name = "tf32" if tf32 else _name(dtype)
-        return Place(name, layout_of(image), size(image, *args))
-
-    return place
+def _convolution(image: Tensor, weight: Sequence[int], groups: int, flop: float) -> Place:
+    dtype = image.dtype
+    tf32 = dtype == torch.float32 and _cudnn.conv.fp32_precision == "tf32"
+    kind = kind_of_convolution(weight, groups)
+    return Place("tf32" if tf32 else _name(dtype), layout_of(image), kind, flop)
 
 
 def _flop(
@@ -80,19 +86,37 @@ def _conv2d(
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
+    groups: int,
     *more: Any,
-) -> float:
-    return _flop(image.shape, weight.shape, stride, padding, dilation)
+) -> Place:
+    size = weight.shape
+    return _convolution(image, size, groups, _flop(image.shape, size, stride, padding, dilation))
 
 
-def _conv2d_input_grad(grad: Tensor, weight: Tensor, *more: Any) -> float:
-    return 2.0 * grad.numel() * (weight.numel() // weight.shape[0])
+def _conv2d_input_grad(
+    grad: Tensor,
+    weight: Tensor,
+    input_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Place:
+    size = weight.shape
+    return _convolution(grad, size, groups, 2.0 * grad.numel() * math.prod(size[1:]))
 
 
 def _conv2d_weight_grad(
-    grad: Tensor, image: Tensor, weight_size: Sequence[int], *more: Any
-) -> float:
-    return 2.0 * grad.numel() * math.prod(weight_size[1:])
+    grad: Tensor,
+    image: Tensor,
+    weight_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Place:
+    flop = 2.0 * grad.numel() * math.prod(weight_size[1:])
+    return _convolution(grad, weight_size, groups, flop)
 
 
 def _conv2d_int8(
@@ -108,8 +132,9 @@ def _conv2d_int8(
     padding: Sequence[int],
     dilation: Sequence[int],
     *more: Any,
-) -> float:
-    return _flop(image.shape, weight_size, stride, padding, dilation)
+) -> Place:
+    flop = _flop(image.shape, weight_size, stride, padding, dilation)
+    return _convolution(image, weight_size, groups, flop)
 
 
 def _roi_align(image: Tensor, boxes: Tensor, scale: float, ph: int, pw: int, *more: Any) -> float:
@@ -143,21 +168,21 @@ def _paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, *more: A
 def _dequantize(
     q: Tensor, scale: Tensor, zero_point: Tensor | None, axis: int | None, dtype: torch.dtype
 ) -> Place:
-    return Place(_name(dtype), layout_of(q), float(q.numel()))
+    return Place(_name(dtype), layout_of(q), "", float(q.numel()))
 
 
 def _normalize_image(
     image: Tensor, mean: object, std: object, dtype: torch.dtype, channels_last: bool
 ) -> Place:
     layout = "channels_last" if channels_last else "contiguous"
-    return Place(_name(dtype), layout, float(image.numel()))
+    return Place(_name(dtype), layout, "", float(image.numel()))
 
 
 PLACES: dict[str, Callable[..., Place]] = {
-    "conv2d": _of_convolution(_conv2d),
-    "conv2d_input_grad": _of_convolution(_conv2d_input_grad),
-    "conv2d_weight_grad": _of_convolution(_conv2d_weight_grad),
-    "conv2d_int8": _of_first(_conv2d_int8),
+    "conv2d": _conv2d,
+    "conv2d_input_grad": _conv2d_input_grad,
+    "conv2d_weight_grad": _conv2d_weight_grad,
+    "conv2d_int8": _conv2d_int8,
     "roi_align": _of_first(_roi_align),
     "roi_align_backward": _of_first(_elements),
     "multiscale_roi_align": _of_first(_multiscale_roi_align),

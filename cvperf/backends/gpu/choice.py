@@ -1,7 +1,7 @@
 """Who runs a call on a GPU where several can: CUDA C++, Triton or the original.
 
 By what GPUs have measured (``crossovers.jsonl``): the winner at the nearest size that the same
-architecture measured of the same op, dtype and layout. Where nothing near was measured, by
+architecture measured of the same op, dtype, layout and kind. Where nothing near was measured, by
 ``DEFAULT_ORDER``, and the reason says so. A backend that was wrong in one of these cases is left
 out of all of them.
 """
@@ -122,7 +122,7 @@ def _shipped() -> tuple[Crossover, ...]:
     return crossovers.read(crossovers.FILE)
 
 
-_NOWHERE = Place("", "", 0.0)
+_NOWHERE = Place("", "", "", 0.0)
 
 
 def _decide(op: str, names: tuple[str, ...], args: Sequence[Any]) -> Choice:
@@ -130,13 +130,13 @@ def _decide(op: str, names: tuple[str, ...], args: Sequence[Any]) -> Choice:
     device = (first if isinstance(first, Tensor) else first[0]).device
     # An op that no benchmark measures has no place among the lines.
     place = PLACES[op](*args) if op in PLACES else _NOWHERE
-    contest = _contest(op, names, machine(device).capability, place.dtype, place.layout)
+    contest = _contest(op, names, machine(device).capability, *place[:3])
     return contest.winner(place.size)
 
 
 @dataclass(frozen=True)
 class _Contest:
-    """Who wins the calls of one op, dtype and layout on one architecture.
+    """Who wins the calls of one op, dtype, layout and kind on one architecture.
 
     Attributes:
         sizes: measured, ascending.
@@ -164,10 +164,14 @@ def _ratio(a: float, b: float) -> float:
 
 
 @functools.cache
-def _contest(op: str, names: tuple[str, ...], capability: int, dtype: str, layout: str) -> _Contest:
-    key = (op, capability, dtype, layout)
+def _contest(
+    op: str, names: tuple[str, ...], capability: int, dtype: str, layout: str, kind: str
+) -> _Contest:
+    key = (op, capability, dtype, layout, kind)
     lines = [
-        line for line in _recorded() if (line.op, line.capability, line.dtype, line.layout) == key
+        line
+        for line in _recorded()
+        if (line.op, line.capability, line.dtype, line.layout, line.kind) == key
     ]
     wrong = {
         name: f"{name} is left out, since on {line.gpu} ({line.case}) {line.wrong[name]}"

@@ -28,6 +28,7 @@ class Crossover:
         dtype: of the benchmark's case.
         layout: that the case gave our kernels: ``"contiguous"`` (also where there is no choice) or
             ``"channels_last"``.
+        kind: of convolution, see ``calls.kind_of_convolution``; of other ops ``""``.
         case: its name.
         size: ``Measurement.size``.
         ms: who -> milliseconds a call keeps the GPU, or the calling thread if that is longer.
@@ -39,6 +40,7 @@ class Crossover:
     op: str
     dtype: str
     layout: str
+    kind: str
     case: str
     size: float
     ms: Mapping[str, float] = field(default_factory=dict)
