@@ -41,6 +41,11 @@ def ignored() -> Iterator[None]:
         _ignored = before
 
 
+def ignoring() -> bool:
+    """Whether an ``ignored`` block is open."""
+    return _ignored
+
+
 def conv2d(
     image: Tensor,
     weight: Tensor,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-ORIGINAL = "original"
+from cvperf.backends.gpu.crossovers import ORIGINAL
+
+__all__ = ["NOT_CALLED", "ORIGINAL", "Explanation", "Row", "closed", "explain", "opened", "record"]
+
 NOT_CALLED = "not called"
 
 _lock = threading.Lock()
@@ -20,7 +23,8 @@ class Row:
     Attributes:
         op: the overridden op, such as ``"torchvision::nms"``.
         calls: how often it ran this way.
-        backend: ``"cvperf.cpu"``, ``"original"``, or ``"not called"``.
+        backend: ``"cvperf.cpu"``, ``"cvperf.cuda"``, ``"cvperf.triton"``, ``"original"``, or
+            ``"not called"``.
         reason: why that backend ran.
     """
 
