@@ -40,9 +40,9 @@ def _crossover(rows: Sequence[Measurement]) -> Crossover:
     ours = [row for row in rows if row.contender in OURS]
     some = (ours or rows)[0]
     major, minor = some.environment["gpu_capability"].split(".")
-    ms = {OURS[row.contender]: _busy(row) for row in ours if row.status == "ok"}
-    if originals := [_busy(row) for row in _originals(rows)]:
-        ms[ORIGINAL] = min(originals)
+    timed = {OURS[row.contender]: row for row in ours if row.status == "ok"}
+    if originals := _originals(rows):
+        timed[ORIGINAL] = min(originals, key=lambda row: row.time_ms)
     return Crossover(
         gpu=some.environment["gpu"],
         capability=10 * int(major) + int(minor),
@@ -52,7 +52,8 @@ def _crossover(rows: Sequence[Measurement]) -> Crossover:
         kind=_kind(some),
         case=some.case,
         size=some.size,
-        ms=ms,
+        ms={who: row.time_ms for who, row in timed.items()},
+        host_us={who: row.host_us or 0.0 for who, row in timed.items()},
         wrong={
             OURS[row.contender]: f"{_SAID[row.status]}: {row.note}"
             for row in ours
@@ -71,7 +72,7 @@ _SAID = {"wrong": "it was wrong", "failed": "it failed"}
 
 
 def _originals(rows: Iterable[Measurement]) -> list[Measurement]:
-    """Their times, but of a call with something behind it that the drop-in does not fuse."""
+    """Those with a time, but for calls with an activation, which the drop-in does not fuse."""
     return [
         row
         for row in rows
@@ -79,8 +80,3 @@ def _originals(rows: Iterable[Measurement]) -> list[Measurement]:
         and row.status == "ok"
         and row.shape.get("activation") is None
     ]
-
-
-def _busy(row: Measurement) -> float:
-    """Milliseconds from one call to the next: of the GPU, or of the thread that calls it."""
-    return max(row.time_ms, (row.host_us or 0.0) / 1e3)

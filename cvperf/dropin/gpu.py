@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cvperf.backends.gpu import choice
@@ -12,6 +13,11 @@ from cvperf.errors import UnsupportedError
 
 Calls = tuple[tuple[str, tuple[Any, ...]], ...]
 """Calls of our ops: (op, the op's arguments)."""
+
+
+def unmeasured(ops: Sequence[str]) -> bool:
+    """Whether no GPU has measured any of these ops: the originals run, whatever the arguments."""
+    return not (crossover.ignoring() or any(choice.measured(op) for op in ops))
 
 
 def choose(calls: Calls) -> Choice:

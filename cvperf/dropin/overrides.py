@@ -32,7 +32,8 @@ class Override:
 
     Attributes:
         target: the op as torch names it, such as ``"torchvision::nms"``.
-        calls: the calls of our ops that it comes down to.
+        ops: of ours, that it may come down to.
+        calls: those calls of them that these arguments come down to.
         serve: our function, with the target's arguments; it makes these calls.
         unfit: why our function cannot take these arguments; None if it can.
         why: what ``explain()`` says of a call served on the CPU.
@@ -42,6 +43,7 @@ class Override:
     """
 
     target: str
+    ops: tuple[str, ...]
     calls: Callable[..., gpu.Calls]
     serve: Callable[..., Any]
     unfit: Callable[..., str | None]
@@ -329,19 +331,8 @@ def _unfit_convolution_backward(
     return "no images" if image.shape[0] == 0 else None  # layouts of their own, nothing to win
 
 
-def _slower_convolution_backward(
-    grad: Tensor,
-    image: Tensor,
-    weight: Tensor,
-    bias_sizes: Sequence[int] | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    output_padding: Sequence[int],
-    groups: int,
-    output_mask: Sequence[bool],
-) -> str | None:
+def _slower_convolution_backward(grad: Tensor, image: Tensor, *args: Any) -> str | None:
+    groups, _output_mask = args[-2:]
     return crossover.conv2d_backward(image, groups)
 
 
@@ -350,17 +341,19 @@ _FASTER = "faster than the original by the recorded crossover"
 
 def _pooling(target: str, op: str) -> Override:
     calls = _pooling_calls(op)
-    return Override(target, calls, _planar_answer(calls), _unfit_roi, _FASTER)
+    return Override(target, (op,), calls, _planar_answer(calls), _unfit_roi, _FASTER)
 
 
 def _pooling_backward(target: str, op: str, unfit: Callable[..., str | None]) -> Override:
     calls = _alike(op)
     why = "faster than the original, and deterministic"
-    return Override(target, calls, _planar_answer(calls), unfit, why)
+    return Override(target, (op,), calls, _planar_answer(calls), unfit, why)
 
 
 OVERRIDES: dict[str, tuple[Override, ...]] = {
-    "nms": (Override("torchvision::nms", _alike("nms"), _serve_nms, _unfit_nms, _FASTER),),
+    "nms": (
+        Override("torchvision::nms", ("nms",), _alike("nms"), _serve_nms, _unfit_nms, _FASTER),
+    ),
     "roi_align": (
         _pooling("torchvision::roi_align", "roi_align"),
         _pooling_backward("torchvision::_roi_align_backward", "roi_align_backward", _unfit_roi),
@@ -376,6 +369,7 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
         *(
             Override(
                 target,
+                ("conv2d",),
                 _convolution_calls,
                 _serve_convolution,
                 _unfit_convolution,
@@ -387,6 +381,7 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
         ),
         Override(
             "aten::convolution_backward",
+            ("conv2d_input_grad", "conv2d_weight_grad"),
             _convolution_backward_calls,
             _serve_convolution_backward,
             _unfit_convolution_backward,

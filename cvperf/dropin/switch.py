@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from cvperf.backends import tuning
+from cvperf.backends.gpu.choice import UNMEASURED
 from cvperf.dropin import gpu, ledger
 from cvperf.dropin.overrides import NAMES, OVERRIDES, Override
 from cvperf.errors import ArgumentError
@@ -144,7 +145,8 @@ def _install(override: Override, key: str) -> torch.library.Library:
     namespace, op = override.target.split("::")
     original = torch.library.get_kernel(override.target, key)
     keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
-    decide = _decide_on_gpu if key == "CUDA" else _decide_on_cpu
+    on_gpu = key == "CUDA"
+    decide = _decide_on_gpu if on_gpu else _decide_on_cpu
 
     def run_original(*args: Any) -> Any:
         # An original may call other overridden ops (convolution calls _convolution): leave those.
@@ -161,6 +163,9 @@ def _install(override: Override, key: str) -> torch.library.Library:
         if torch._C._get_tracing_state() is not None:
             # aten::convolution is not recorded itself, but by what its original calls.
             ledger.record(override.target, ledger.ORIGINAL, "torch.jit.trace is recording")
+            return run_original(*args)
+        if on_gpu and gpu.unmeasured(override.ops):
+            ledger.record(override.target, ledger.ORIGINAL, UNMEASURED)
             return run_original(*args)
         # A caller in C++ (a scripted model) leaves modes on, such as a default device, and
         # subclasses active: our functions are to see neither, as the original does not.

@@ -30,6 +30,10 @@ from cvperf.errors import UnsupportedError
 REACH = 8.0
 """A measured size speaks for sizes from an eighth of it to eight times it."""
 
+DROP_IN_US = 20.0
+"""What the drop-in itself takes of the calling thread to look at a call, choose and count it; timed
+on CPU tensors. It counts against ours where the original is the other choice."""
+
 UNMEASURED = "by default order, not measured"
 
 _Order = tuple[str, str, str]
@@ -93,6 +97,7 @@ def against_original(op: str, ours: str, args: Sequence[Any]) -> Choice:
     return _decide(op, (ORIGINAL, ours), args)
 
 
+@functools.cache
 def measured(op: str) -> bool:
     """Whether any GPU has measured this op."""
     return any(line.op == op for line in _recorded())
@@ -102,12 +107,17 @@ def measured(op: str) -> bool:
 def recording(lines: Iterable[Crossover]) -> Iterator[None]:
     """Choose by these lines in place of the file's: for tests, which have no GPU."""
     _others.append(tuple(lines))
-    _contest.cache_clear()
+    _forget()
     try:
         yield
     finally:
         _others.pop()
-        _contest.cache_clear()
+        _forget()
+
+
+def _forget() -> None:
+    _contest.cache_clear()
+    measured.cache_clear()
 
 
 _others: list[tuple[Crossover, ...]] = []
@@ -204,9 +214,12 @@ def _size(line: Crossover) -> float:
 
 def _fastest(lines: Sequence[Crossover], names: Sequence[str], left_out: str) -> Choice:
     """The winner over cases of one size, by the geometric mean of its times."""
-    us = {
-        name: 1e3 * math.prod(line.ms[name] ** (1 / len(lines)) for line in lines) for name in names
-    }
+    drop_in = ORIGINAL in names
+    us = {}
+    for name in names:
+        more = DROP_IN_US if drop_in and name != ORIGINAL else 0.0
+        us[name] = math.prod(line.us(name, more) ** (1 / len(lines)) for line in lines)
     times = ", ".join(f"{name} {time:.3g} us" for name, time in us.items())
     where = f"measured on sm_{lines[0].capability} at size {lines[0].size:.4g}"
-    return Choice(min(names, key=us.__getitem__), f"{where}: {times}{left_out}")
+    cost = ", the drop-in's own time included" if drop_in else ""
+    return Choice(min(names, key=us.__getitem__), f"{where}{cost}: {times}{left_out}")

@@ -31,7 +31,8 @@ class Crossover:
         kind: of convolution, see ``calls.kind_of_convolution``; of other ops ``""``.
         case: its name.
         size: ``Measurement.size``.
-        ms: who -> milliseconds a call keeps the GPU, or the calling thread if that is longer.
+        ms: who -> milliseconds that a call keeps the GPU.
+        host_us: who -> microseconds that it keeps the calling thread.
         wrong: who -> why its answer cannot be trusted: beyond the tolerance, or it raised.
     """
 
@@ -44,7 +45,12 @@ class Crossover:
     case: str
     size: float
     ms: Mapping[str, float] = field(default_factory=dict)
+    host_us: Mapping[str, float] = field(default_factory=dict)
     wrong: Mapping[str, str] = field(default_factory=dict)
+
+    def us(self, who: str, more_host_us: float = 0.0) -> float:
+        """Microseconds from one call to the next: the GPU's, or the thread's if that is longer."""
+        return max(1e3 * self.ms[who], self.host_us[who] + more_host_us)
 
 
 def read(path: Path) -> tuple[Crossover, ...]:
