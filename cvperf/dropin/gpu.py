@@ -15,9 +15,9 @@ Calls = tuple[tuple[str, tuple[Any, ...]], ...]
 """Calls of our ops: (op, the op's arguments)."""
 
 
-def unmeasured(ops: Sequence[str]) -> bool:
-    """Whether no GPU has measured any of these ops: the originals run, whatever the arguments."""
-    return not (crossover.ignoring() or any(choice.measured(op) for op in ops))
+def measured(ops: Sequence[str]) -> bool:
+    """Whether any of these ops may be served on a GPU; else the originals run whatever comes."""
+    return crossover.ignoring() or any(choice.measured(op) for op in ops)
 
 
 def choose(calls: Calls) -> Choice:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from cvperf.backends.gpu.crossovers import ORIGINAL
-
-__all__ = ["NOT_CALLED", "ORIGINAL", "Explanation", "Row", "closed", "explain", "opened", "record"]
+from cvperf.backends.gpu.choice import UNMEASURED
+from cvperf.backends.gpu.crossovers import ORIGINAL as ORIGINAL
 
 NOT_CALLED = "not called"
+PASSED_BY = f"on a GPU {UNMEASURED}; these calls are not counted"
 
 _lock = threading.Lock()
 _calls: dict[tuple[str, str, str], int] = {}
-_overridden: dict[str, int] = {}
+_overridden: dict[str, bool] = {}  # op -> whether its calls on a GPU pass by
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,14 @@ def record(op: str, backend: str, reason: str) -> None:
         _calls[key] = _calls.get(key, 0) + 1
 
 
-def opened(op: str) -> None:
-    """Note that ``op`` is now overridden."""
-    _overridden[op] = _overridden.get(op, 0) + 1
+def opened(op: str, passed_by: bool) -> None:
+    """Note that ``op`` is now overridden; ``passed_by``: not on the GPU that this machine has."""
+    _overridden[op] = passed_by
 
 
 def closed(op: str) -> None:
     """Note that ``op`` is the original again; its counts stay until they are reset."""
-    _overridden[op] -= 1
-    if not _overridden[op]:
-        del _overridden[op]
+    del _overridden[op]
 
 
 def explain(*, reset: bool = False) -> Explanation:
@@ -78,8 +76,9 @@ def explain(*, reset: bool = False) -> Explanation:
         reset: start counting anew after this answer.
 
     Returns:
-        One row for each (op, backend, reason), most calls first, and one for each op that is
-        overridden now but was not called. Counts outlive the ``use`` block that made them.
+        One row for each (op, backend, reason), most calls first; one for each op that is
+        overridden now but was not called; and where there is a GPU one for each that is not
+        overridden there. Counts outlive the ``use`` block that made them.
     """
     with _lock:
         rows = [Row(op, calls, backend, why) for (op, backend, why), calls in _calls.items()]
@@ -88,4 +87,5 @@ def explain(*, reset: bool = False) -> Explanation:
     rows.sort(key=lambda row: (row.op, -row.calls, row.backend, row.reason))
     called = {row.op for row in rows}
     idle = [Row(op, 0, NOT_CALLED, "overridden, waiting") for op in _overridden if op not in called]
-    return Explanation((*rows, *idle))
+    passed = [Row(op, 0, ORIGINAL, PASSED_BY) for op, by in _overridden.items() if by]
+    return Explanation((*rows, *idle, *passed))

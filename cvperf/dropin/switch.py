@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from cvperf.backends import tuning
-from cvperf.backends.gpu.choice import UNMEASURED
 from cvperf.dropin import gpu, ledger
 from cvperf.dropin.overrides import NAMES, OVERRIDES, Override
 from cvperf.errors import ArgumentError
@@ -104,12 +103,8 @@ def _acquire(names: Sequence[str]) -> None:
         for name in names:
             if not _holders[name]:
                 _libraries[name] = [
-                    _install(override, key)
-                    for override in OVERRIDES[name]
-                    for key in _keys(override)
+                    library for override in OVERRIDES[name] for library in _open(override)
                 ]
-                for override in OVERRIDES[name]:
-                    ledger.opened(override.target)
             _holders[name] += 1
 
 
@@ -135,18 +130,24 @@ def _import_torchvision() -> None:
         ) from error
 
 
-def _keys(override: Override) -> list[str]:
-    """The device keys to override: the GPU's only where there is one that torch runs the op on."""
+def _open(override: Override) -> list[torch.library.Library]:
+    """Override an op on the CPU, and on a GPU that it can run on.
+
+    Not on a GPU while none has measured it: each call would be looked at only to be handed on.
+    """
     known = torch._C._dispatch_has_computed_kernel_for_dispatch_key(override.target, "CUDA")
-    return ["CPU", "CUDA"] if known and torch.cuda.is_available() else ["CPU"]
+    on_gpu = known and torch.cuda.is_available()
+    measured = gpu.measured(override.ops)
+    ledger.opened(override.target, passed_by=on_gpu and not measured)
+    keys = ["CPU", "CUDA"] if on_gpu and measured else ["CPU"]
+    return [_install(override, key) for key in keys]
 
 
 def _install(override: Override, key: str) -> torch.library.Library:
     namespace, op = override.target.split("::")
     original = torch.library.get_kernel(override.target, key)
     keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
-    on_gpu = key == "CUDA"
-    decide = _decide_on_gpu if on_gpu else _decide_on_cpu
+    decide = _decide_on_gpu if key == "CUDA" else _decide_on_cpu
 
     def run_original(*args: Any) -> Any:
         # An original may call other overridden ops (convolution calls _convolution): leave those.
@@ -163,9 +164,6 @@ def _install(override: Override, key: str) -> torch.library.Library:
         if torch._C._get_tracing_state() is not None:
             # aten::convolution is not recorded itself, but by what its original calls.
             ledger.record(override.target, ledger.ORIGINAL, "torch.jit.trace is recording")
-            return run_original(*args)
-        if on_gpu and gpu.unmeasured(override.ops):
-            ledger.record(override.target, ledger.ORIGINAL, UNMEASURED)
             return run_original(*args)
         # A caller in C++ (a scripted model) leaves modes on, such as a default device, and
         # subclasses active: our functions are to see neither, as the original does not.

@@ -69,7 +69,8 @@ def boxes_and_scores() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_the_gpus_key_is_overridden_where_there_is_a_gpu_and_restored() -> None:
     before = [torch._C._dispatch_dump(target) for target in TARGETS]
-    with cvperf.use():
+    lines = [line(op, 1.0) for ops in OVERRIDES.values() for each in ops for op in each.ops]
+    with choice.recording(lines), cvperf.use():
         for target in TARGETS:
             assert "cvperf/dropin" in _kernels(target)["CUDA"], target
             assert "cvperf/dropin" in _kernels(target)["CPU"], target
@@ -79,10 +80,19 @@ def test_the_gpus_key_is_overridden_where_there_is_a_gpu_and_restored() -> None:
 
 def test_without_a_gpu_its_key_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for target in TARGETS:
-        before = _kernels(target).get("CUDA")
-        with cvperf.use():
-            assert _kernels(target).get("CUDA") == before, target
+    before = _kernels("torchvision::nms")["CUDA"]
+    with choice.recording([line("nms", 1.0)]), cvperf.use("nms"):
+        assert _kernels("torchvision::nms")["CUDA"] == before
+        assert [row.backend for row in cvperf.explain().rows] == ["not called"]
+
+
+def test_what_no_gpu_has_measured_is_left_alone_there_and_explain_says_so() -> None:
+    before = _kernels("torchvision::nms")["CUDA"]
+    with choice.recording([line("roi_align", 1.0)]), cvperf.use("nms"):
+        assert _kernels("torchvision::nms")["CUDA"] == before
+        told = cvperf.explain()
+    assert [(row.backend, row.calls) for row in told.rows] == [("not called", 0), ("original", 0)]
+    assert "on a GPU by default order, not measured; these calls are not counted" in str(told)
 
 
 def _kernels(target: str) -> dict[str, str]:
@@ -99,7 +109,7 @@ def test_nms_is_served_where_a_gpu_measured_it_faster() -> None:
     expected = nms(boxes, scores, 0.5)
     with choice.recording([line("nms", 100, cpu=0.01, original=0.05)]), cvperf.use("nms"):
         assert torch.equal(at_gpu_key("torchvision::nms", boxes, scores, 0.5), expected)
-    assert rows() == [("torchvision::nms", "cvperf.cpu", f"{MEASURED}: original 50 us, cpu 20 us")]
+    assert rows() == [("torchvision::nms", "cvperf.cpu", f"{MEASURED}: original 50 us, cpu 40 us")]
 
 
 def test_roi_align_and_its_gradient_are_served() -> None:
@@ -144,10 +154,10 @@ def test_convolution_and_its_gradients_are_served() -> None:
 # --- left with the original -----------------------------------------------------------------------
 
 
-def test_what_no_gpu_has_measured_stays_with_the_original_and_explain_says_so() -> None:
+def test_far_from_every_measured_size_the_original_runs_and_explain_says_so() -> None:
     boxes, scores = boxes_and_scores()
     with (
-        choice.recording(()),
+        choice.recording([line("nms", 10_000, cpu=0.01, original=0.05)]),
         cvperf.use("nms"),
         pytest.raises(RuntimeError, match=REFUSED),
     ):
@@ -168,11 +178,11 @@ def test_what_a_gpu_measured_slower_stays_with_the_original() -> None:
 
 def test_the_drop_ins_own_time_counts_against_ours() -> None:
     args = (*boxes_and_scores(), 0.5)
-    close = line("nms", 100, cpu=0.01, original=0.018)
+    close = line("nms", 100, cpu=0.01, original=0.038)
     with choice.recording([close]):
         assert registry.explain_choice("nms", *args).backend == "cpu"
         chosen = gpu.choose((("nms", args),))
-    assert chosen == Choice("original", f"{MEASURED}: original 18 us, cpu 20 us")
+    assert chosen == Choice("original", f"{MEASURED}: original 38 us, cpu 40 us")
 
 
 def test_another_architectures_measurement_does_not_count() -> None:
