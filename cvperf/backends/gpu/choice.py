@@ -31,8 +31,8 @@ REACH = 8.0
 """A measured size speaks for sizes from an eighth of it to eight times it."""
 
 DROP_IN_US = 40.0
-"""What the drop-in itself takes of the calling thread, as docs/performance.md has it for the CPU. It
-counts against ours where the original is the other choice."""
+"""What the drop-in itself takes of the calling thread (docs/performance.md, for the CPU); it counts
+against ours where the original is the other choice."""
 
 UNMEASURED = "by default order, not measured"
 
