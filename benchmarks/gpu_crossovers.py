@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cvperf.backends.gpu.calls import kind_of_convolution
-from cvperf.backends.gpu.crossovers import FILE, ORIGINAL, Crossover
+from cvperf.backends.gpu.crossovers import FILE, Crossover
+from cvperf.backends.registry import ORIGINAL
 from cvperf.bench import results
 from cvperf.bench.results import Measurement
 

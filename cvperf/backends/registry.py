@@ -19,6 +19,12 @@ from cvperf.errors import UnsupportedError
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
+ORIGINAL = "original"
+"""torch's or torchvision's own kernel, where it stands among our backends."""
+
+UNMEASURED = "by default order, not measured"
+"""Why, where several could run a call and no measurement says which is the fastest."""
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 

@@ -1,13 +1,14 @@
-"""Whether an overridden call on a GPU is served: by the crossovers that GPUs have measured."""
+"""Whether an overridden call on a GPU is served: by the crossovers that GPUs have measured.
+
+What reads them is imported by the first use on a machine with a GPU.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from cvperf.backends.gpu import choice
-from cvperf.backends.gpu.crossovers import ORIGINAL
-from cvperf.backends.registry import Choice, explain_choice
+from cvperf.backends.registry import ORIGINAL, Choice, explain_choice
 from cvperf.dropin import crossover
 from cvperf.errors import UnsupportedError
 
@@ -17,6 +18,8 @@ Calls = tuple[tuple[str, tuple[Any, ...]], ...]
 
 def measured(ops: Sequence[str]) -> bool:
     """Whether any of these ops may be served on a GPU; else the originals run whatever comes."""
+    from cvperf.backends.gpu import choice
+
     return crossover.ignoring() or any(choice.measured(op) for op in ops)
 
 
@@ -26,6 +29,8 @@ def choose(calls: Calls) -> Choice:
     The registry says which of our backends would run each; that one stands against the original.
     The original runs it unless ours wins them all.
     """
+    from cvperf.backends.gpu import choice
+
     ours = []
     for op, args in calls:
         try:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from cvperf.backends.gpu.choice import UNMEASURED
-from cvperf.backends.gpu.crossovers import ORIGINAL as ORIGINAL
+from cvperf.backends.registry import ORIGINAL, UNMEASURED
 
 NOT_CALLED = "not called"
 PASSED_BY = f"on a GPU {UNMEASURED}; these calls are not counted"

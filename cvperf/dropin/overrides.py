@@ -16,8 +16,14 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.cpu.conv2d import fits_winograd
-from cvperf.backends.gpu.crossovers import ORIGINAL
-from cvperf.backends.registry import FLOATING, convolution_format, layout_of, select, select_for
+from cvperf.backends.registry import (
+    FLOATING,
+    ORIGINAL,
+    convolution_format,
+    layout_of,
+    select,
+    select_for,
+)
 from cvperf.dropin import crossover, gpu
 from cvperf.ops._convolution import output_shape
 

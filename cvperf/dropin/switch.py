@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from cvperf.backends import tuning
+from cvperf.backends.registry import ORIGINAL
 from cvperf.dropin import gpu, ledger
 from cvperf.dropin.overrides import NAMES, OVERRIDES, Override
 from cvperf.errors import ArgumentError
@@ -137,9 +138,9 @@ def _open(override: Override) -> list[torch.library.Library]:
     """
     known = torch._C._dispatch_has_computed_kernel_for_dispatch_key(override.target, "CUDA")
     on_gpu = known and torch.cuda.is_available()
-    measured = gpu.measured(override.ops)
-    ledger.opened(override.target, passed_by=on_gpu and not measured)
-    keys = ["CPU", "CUDA"] if on_gpu and measured else ["CPU"]
+    served = on_gpu and gpu.measured(override.ops)
+    ledger.opened(override.target, passed_by=on_gpu and not served)
+    keys = ["CPU", "CUDA"] if served else ["CPU"]
     return [_install(override, key) for key in keys]
 
 
@@ -163,7 +164,7 @@ def _install(override: Override, key: str) -> torch.library.Library:
             return original.call_boxed(keys, *args)
         if torch._C._get_tracing_state() is not None:
             # aten::convolution is not recorded itself, but by what its original calls.
-            ledger.record(override.target, ledger.ORIGINAL, "torch.jit.trace is recording")
+            ledger.record(override.target, ORIGINAL, "torch.jit.trace is recording")
             return run_original(*args)
         # A caller in C++ (a scripted model) leaves modes on, such as a default device, and
         # subclasses active: our functions are to see neither, as the original does not.
@@ -175,7 +176,7 @@ def _install(override: Override, key: str) -> torch.library.Library:
                     ledger.record(override.target, who, reason)
                     return ours()
                 refusal = reason
-        ledger.record(override.target, ledger.ORIGINAL, refusal)
+        ledger.record(override.target, ORIGINAL, refusal)
         return run_original(*args)
 
     _keep_from_dynamo(call.__code__)
@@ -194,20 +195,20 @@ def _decide_on_cpu(
 ) -> _Decision:
     if override.contenders is not None and tuning.enabled():
         kind, ours = override.contenders(*args)
-        choice = tuning.choose(kind, {ledger.ORIGINAL: partial(original, *args), **ours})
+        choice = tuning.choose(kind, {ORIGINAL: partial(original, *args), **ours})
         return f"cvperf.cpu {choice.name}", str(choice), ours.get(choice.name)
     refusal = override.slower(*args)
     if refusal is None:
         return "cvperf.cpu", override.why, partial(override.serve, *args)
-    return ledger.ORIGINAL, refusal, None
+    return ORIGINAL, refusal, None
 
 
 def _decide_on_gpu(
     override: Override, original: Callable[..., Any], args: tuple[Any, ...]
 ) -> _Decision:
     choice = gpu.choose(override.calls(*args))
-    if choice.backend == ledger.ORIGINAL:
-        return ledger.ORIGINAL, choice.reason, None
+    if choice.backend == ORIGINAL:
+        return ORIGINAL, choice.reason, None
     return f"cvperf.{choice.backend}", choice.reason, partial(override.serve, *args)
 
 

@@ -15,11 +15,11 @@ import cvperf
 from cvperf.backends import cuda, registry, triton
 from cvperf.backends.gpu import choice, crossovers
 from cvperf.backends.gpu.calls import PLACES, Place, kind_of_convolution
-from cvperf.backends.gpu.choice import DEFAULT_ORDER, UNMEASURED, between
+from cvperf.backends.gpu.choice import DEFAULT_ORDER, between
 from cvperf.backends.gpu.crossovers import Crossover
 from cvperf.backends.gpu.machine import assuming
 from cvperf.backends.gpu.model import A100, B200, H100
-from cvperf.backends.registry import Backend, Choice
+from cvperf.backends.registry import UNMEASURED, Backend, Choice
 from cvperf.bench.peers.ours import OURS
 from cvperf.bench.problems.base import Shape
 from cvperf.benchmarks import gpu_crossovers
@@ -196,7 +196,10 @@ def test_explain_choice_on_the_cpu_names_the_cpu_backend() -> None:
 
 
 def test_a_gpu_is_arbitrated_by_the_crossovers() -> None:
-    assert registry._arbiters["cuda"] is between
+    both = registry._arbiters["cuda"]((backend("cuda"), backend("triton")))
+    assert both.name == "cuda or triton"
+    with choice.recording([line(3, cuda=2.0, triton=1.0)]):
+        assert both.function(torch.empty(3, 4), torch.empty(3), 0.5) == "triton"
 
 
 # --- places ---------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from cvperf.backends.gpu import choice
 from cvperf.backends.gpu.crossovers import Crossover
 from cvperf.backends.gpu.machine import assuming
 from cvperf.backends.gpu.model import A100, H100
-from cvperf.backends.registry import Choice
+from cvperf.backends.registry import UNMEASURED, Choice
 from cvperf.dropin import crossover, gpu, overrides
 from cvperf.dropin.overrides import INVALID, OVERRIDES
 
@@ -191,7 +191,7 @@ def test_another_architectures_measurement_does_not_count() -> None:
     with choice.recording(lines):
         assert gpu.choose((("nms", args),)).backend == "cpu"
         with assuming(A100):
-            assert gpu.choose((("nms", args),)) == Choice("original", choice.UNMEASURED)
+            assert gpu.choose((("nms", args),)) == Choice("original", UNMEASURED)
 
 
 def test_a_call_that_no_backend_serves_says_who_was_asked() -> None:
@@ -212,7 +212,7 @@ def test_gradients_are_served_only_if_ours_wins_each_that_is_wanted() -> None:
     flop = 2.0 * 4 * 10 * 10 * 8 * 9
     with choice.recording([line("conv2d_weight_grad", flop, "dense", cpu=1, original=2)]):
         assert gpu.choose(backward.calls(*call, [False, True, True])).backend == "cpu"
-        assert gpu.choose(backward.calls(*call, [True, True, True])).reason == choice.UNMEASURED
+        assert gpu.choose(backward.calls(*call, [True, True, True])).reason == UNMEASURED
         nothing = gpu.choose(backward.calls(*call, [False, False, True]))
     assert nothing.backend == "original"
     assert "nothing that a kernel of ours computes" in nothing.reason
@@ -223,7 +223,7 @@ def test_a_convolution_that_may_use_tf32_is_not_measured() -> None:
     with choice.recording([line("conv2d", 57600, "dense", cpu=1, original=2)]):
         assert gpu.choose((("conv2d", args),)).backend == "cpu"
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
-            assert gpu.choose((("conv2d", args),)) == Choice("original", choice.UNMEASURED)
+            assert gpu.choose((("conv2d", args),)) == Choice("original", UNMEASURED)
 
 
 def test_what_the_original_rejects_goes_to_it() -> None:
@@ -257,7 +257,7 @@ def test_a_rule_asked_about_tensors_on_a_gpu_answers_by_the_crossovers(
         with FakeTensorMode():  # tensors on a GPU, without data
             call = (torch.empty(100, 4, device="cuda"), torch.empty(100, device="cuda"), 0.5)
             with choice.recording(()):
-                assert override.refuse(*call) == choice.UNMEASURED
+                assert override.refuse(*call) == UNMEASURED
             with choice.recording([line("nms", 100, cuda=0.01, triton=0.01, original=0.05)]):
                 assert override.refuse(*call) is None
             double = (call[0].double(), call[1].double(), 0.5)

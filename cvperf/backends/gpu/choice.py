@@ -21,10 +21,10 @@ from torch import Tensor
 
 from cvperf.backends.gpu import crossovers
 from cvperf.backends.gpu.calls import PLACES, Place
-from cvperf.backends.gpu.crossovers import ORIGINAL, Crossover
+from cvperf.backends.gpu.crossovers import Crossover
 from cvperf.backends.gpu.machine import machine
 from cvperf.backends.gpu.model import family
-from cvperf.backends.registry import Backend, Choice
+from cvperf.backends.registry import ORIGINAL, UNMEASURED, Backend, Choice
 from cvperf.errors import UnsupportedError
 
 REACH = 8.0
@@ -33,8 +33,6 @@ REACH = 8.0
 DROP_IN_US = 40.0
 """What the drop-in itself takes of the calling thread (docs/performance.md, for the CPU); it counts
 against ours where the original is the other choice."""
-
-UNMEASURED = "by default order, not measured"
 
 _Order = tuple[str, str, str]
 _CUDA: _Order = (ORIGINAL, "cuda", "triton")

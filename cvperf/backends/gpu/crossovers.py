@@ -13,9 +13,6 @@ from pathlib import Path
 
 FILE = Path(__file__).with_name("crossovers.jsonl")
 
-ORIGINAL = "original"
-"""torch's or torchvision's own kernel, where the others are names of backends."""
-
 
 @dataclass(frozen=True)
 class Crossover:
