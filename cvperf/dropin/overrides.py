@@ -183,8 +183,8 @@ def _convolution_calls(
 
 
 def _serve_convolution(*args: Any) -> Tensor:
-    ((op, call),) = _convolution_calls(*args)
-    return _run(op, *call)
+    ((op, arguments),) = _convolution_calls(*args)
+    return _run(op, *arguments)
 
 
 def _unfit_convolution(
@@ -338,8 +338,7 @@ def _unfit_convolution_backward(
 
 
 def _slower_convolution_backward(grad: Tensor, image: Tensor, *args: Any) -> str | None:
-    groups, _output_mask = args[-2:]
-    return crossover.conv2d_backward(image, groups)
+    return crossover.conv2d_backward(image, groups=args[-2])
 
 
 _FASTER = "faster than the original by the recorded crossover"
