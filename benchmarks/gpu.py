@@ -25,7 +25,7 @@ from cvperf.backends.cuda import build
 from cvperf.backends.gpu.machine import machine
 from cvperf.bench import session
 from cvperf.bench.peers import ours, select
-from cvperf.benchmarks import gpu_compiled, gpu_page
+from cvperf.benchmarks import gpu_compiled, gpu_crossovers, gpu_page
 from cvperf.benchmarks.suites import SUITES
 from cvperf.errors import CompileError
 
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         passed = check()
         measure(options.seconds)
+    gpu_crossovers.write(LEDGER)
     PAGE.write_text(gpu_page.render(LEDGER))
     print(f"wrote {PAGE.relative_to(ROOT)}")
     return 0 if passed else 1

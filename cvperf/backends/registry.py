@@ -1,6 +1,7 @@
 """The table of (op, device, dtype) -> the function that runs it, and why a call cannot be run.
 
-Each backend file registers its functions here; ``select`` picks one and remembers the pick. A call
+Each backend file registers its functions here; ``select`` picks one and remembers the pick. Where
+several can run a call on a GPU, ``gpu/choice.py`` chooses, and ``explain_choice`` says why. A call
 that no backend can serve raises an error that says who was asked and what would make it work.
 """
 
@@ -18,11 +19,30 @@ from cvperf.errors import UnsupportedError
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
+ORIGINAL = "original"
+"""torch's or torchvision's own kernel, where it stands among our backends."""
+
+UNMEASURED = "by default order, not measured"
+"""Why, where several could run a call and no measurement says which is the fastest."""
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _always() -> str | None:
     return None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Who runs a call.
+
+    Attributes:
+        backend: its name in the registry.
+        reason: why that one.
+    """
+
+    backend: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +58,7 @@ class Backend:
         function: called with the op's arguments.
         unavailable: returns None, or why this machine cannot run it, with the command that helps.
         automatic: whether ``select`` may pick it unasked (the reference is only used by name).
+        choose: of several backends in one: which of them runs these arguments, and why.
     """
 
     op: str
@@ -48,9 +69,14 @@ class Backend:
     function: Callable[..., Any]
     unavailable: Callable[[], str | None] = _always
     automatic: bool = True
+    choose: Callable[..., Choice] | None = None
 
+
+Arbiter = Callable[[tuple[Backend, ...]], Backend]
+"""Takes those that can run an op, and gives one that hands each call to the best of them."""
 
 _backends: list[Backend] = []
+_arbiters: dict[str, Arbiter] = {}
 _forced: list[str] = []
 
 
@@ -70,11 +96,21 @@ def register(
         _backends.append(
             Backend(op, name, device, dtypes, layouts, function, unavailable, automatic)
         )
-        _choose.cache_clear()
-        _choose_on.cache_clear()
+        _forget()
         return function
 
     return add
+
+
+def arbitrate(device: str, arbiter: Arbiter) -> None:
+    """Let ``arbiter`` choose, call by call, among the backends that take a device's tensors."""
+    _arbiters[device] = arbiter
+    _forget()
+
+
+def _forget() -> None:
+    _choose.cache_clear()
+    _choose_on.cache_clear()
 
 
 def backends() -> tuple[Backend, ...]:
@@ -152,6 +188,25 @@ def select_for(op: str, tensor: torch.Tensor) -> Backend:
     return _choose_on(op, tensor.device, tensor.dtype, layout_of(tensor), preferred())
 
 
+def explain_choice(op: str, *args: Any) -> Choice:
+    """Who would run this call of a cvperf op, and why; nothing runs.
+
+    Args:
+        op: its name, such as ``"nms"``.
+        args: as its schema has them: the first a tensor, or a list of them.
+
+    Raises:
+        UnsupportedError: as the call would.
+    """
+    first = args[0] if isinstance(args[0], torch.Tensor) else args[0][0]
+    backend = select_for(op, first)
+    if backend.choose is not None:
+        return backend.choose(*args)
+    if preferred() is not None:
+        return Choice(backend.name, "preferred by name: registry.prefer()")
+    return Choice(backend.name, f"the one that takes {first.device.type} tensors")
+
+
 @functools.cache
 def _choose_on(
     op: str, device: torch.device, dtype: torch.dtype, layout: str, forced: str | None
@@ -162,14 +217,18 @@ def _choose_on(
 
 @functools.cache
 def _choose(op: str, device: str, dtype: torch.dtype, layout: str, forced: str | None) -> Backend:
-    refusals = []
+    able, refusals = [], []
     for backend in _backends:
         if backend.op != op:
             continue
         refusal = _refusal(backend, device, dtype, layout, forced)
         if refusal is None:
-            return backend
-        refusals.append(f"{backend.name}: {refusal}")
+            able.append(backend)
+        else:
+            refusals.append(f"{backend.name}: {refusal}")
+    if able:
+        arbiter = _arbiters.get(device) if forced is None else None
+        return able[0] if arbiter is None else arbiter(tuple(able))
     call = f"{op} on {device} with {str(dtype).removeprefix('torch.')} ({layout})"
     reasons = "; ".join(refusals) or "none is registered for this op"
     raise UnsupportedError(f"no backend serves {call}. Asked: {reasons}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-ORIGINAL = "original"
+from cvperf.backends.registry import ORIGINAL, UNMEASURED
+
 NOT_CALLED = "not called"
+PASSED_BY = f"on a GPU {UNMEASURED}; these calls are not counted"
 
 _lock = threading.Lock()
 _calls: dict[tuple[str, str, str], int] = {}
-_overridden: dict[str, int] = {}
+_overridden: dict[str, bool] = {}  # op -> whether its calls on a GPU pass by
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Row:
     Attributes:
         op: the overridden op, such as ``"torchvision::nms"``.
         calls: how often it ran this way.
-        backend: ``"cvperf.cpu"``, ``"original"``, or ``"not called"``.
+        backend: ``"cvperf.cpu"``, ``"cvperf.cuda"``, ``"cvperf.triton"``, ``"original"``, or
+            ``"not called"``.
         reason: why that backend ran.
     """
 
@@ -55,16 +58,14 @@ def record(op: str, backend: str, reason: str) -> None:
         _calls[key] = _calls.get(key, 0) + 1
 
 
-def opened(op: str) -> None:
-    """Note that ``op`` is now overridden."""
-    _overridden[op] = _overridden.get(op, 0) + 1
+def opened(op: str, passed_by: bool) -> None:
+    """Note that ``op`` is now overridden; ``passed_by``: not on the GPU that this machine has."""
+    _overridden[op] = passed_by
 
 
 def closed(op: str) -> None:
     """Note that ``op`` is the original again; its counts stay until they are reset."""
-    _overridden[op] -= 1
-    if not _overridden[op]:
-        del _overridden[op]
+    del _overridden[op]
 
 
 def explain(*, reset: bool = False) -> Explanation:
@@ -74,8 +75,9 @@ def explain(*, reset: bool = False) -> Explanation:
         reset: start counting anew after this answer.
 
     Returns:
-        One row for each (op, backend, reason), most calls first, and one for each op that is
-        overridden now but was not called. Counts outlive the ``use`` block that made them.
+        One row for each (op, backend, reason), most calls first; one for each op that is
+        overridden now but was not called; and where there is a GPU one for each that is not
+        overridden there. Counts outlive the ``use`` block that made them.
     """
     with _lock:
         rows = [Row(op, calls, backend, why) for (op, backend, why), calls in _calls.items()]
@@ -84,4 +86,5 @@ def explain(*, reset: bool = False) -> Explanation:
     rows.sort(key=lambda row: (row.op, -row.calls, row.backend, row.reason))
     called = {row.op for row in rows}
     idle = [Row(op, 0, NOT_CALLED, "overridden, waiting") for op in _overridden if op not in called]
-    return Explanation((*rows, *idle))
+    passed = [Row(op, 0, ORIGINAL, PASSED_BY) for op, by in _overridden.items() if by]
+    return Explanation((*rows, *idle, *passed))

@@ -2,7 +2,7 @@
 
 A call is looked at before it is served. ``unfit`` declines what the kernel does not take and what
 the original rejects (so that the caller sees the original's own error); ``slower`` what the
-original runs faster by the recorded crossover.
+original runs faster on the CPU by the recorded crossover. On a GPU ``dropin/gpu.py`` decides.
 """
 
 from __future__ import annotations
@@ -16,8 +16,15 @@ import torch
 from torch import Tensor
 
 from cvperf.backends.cpu.conv2d import fits_winograd
-from cvperf.backends.registry import FLOATING, convolution_format, layout_of, select
-from cvperf.dropin import crossover
+from cvperf.backends.registry import (
+    FLOATING,
+    ORIGINAL,
+    convolution_format,
+    layout_of,
+    select,
+    select_for,
+)
+from cvperf.dropin import crossover, gpu
 from cvperf.ops._convolution import output_shape
 
 _is_lazy_copy: Callable[[Tensor], bool] = torch._C._is_cow_tensor  # type: ignore[attr-defined]
@@ -31,15 +38,19 @@ class Override:
 
     Attributes:
         target: the op as torch names it, such as ``"torchvision::nms"``.
-        serve: our function, with the target's arguments.
+        ops: of ours, that it may come down to.
+        calls: those calls of them that these arguments come down to.
+        serve: our function, with the target's arguments; it makes these calls.
         unfit: why our function cannot take these arguments; None if it can.
-        why: what ``explain()`` says of a served call.
-        slower: why the original is expected to be faster; None if ours is.
+        why: what ``explain()`` says of a call served on the CPU.
+        slower: why the original is expected to be faster on the CPU; None if ours is.
         contenders: kind of call, and our ways to run it, for ``backends/tuning.py`` to choose from
             in place of ``slower``.
     """
 
     target: str
+    ops: tuple[str, ...]
+    calls: Callable[..., gpu.Calls]
     serve: Callable[..., Any]
     unfit: Callable[..., str | None]
     why: str
@@ -48,18 +59,34 @@ class Override:
 
     def refuse(self, *args: Any) -> str | None:
         """Why the original runs these arguments by rule; None if ours does."""
-        return self.unfit(*args) or self.slower(*args)
+        if (refusal := self.unfit(*args)) is not None:
+            return refusal
+        if args[0].is_cuda:
+            choice = gpu.choose(self.calls(*args))
+            return choice.reason if choice.backend == ORIGINAL else None
+        return self.slower(*args)
 
     @property
     def needs_torchvision(self) -> bool:
         return self.target.startswith("torchvision::")
 
 
-def _float_cpu(*tensors: Tensor) -> bool:
+def _run(op: str, first: Tensor, *args: Any) -> Any:
+    return select_for(op, first).function(first, *args)
+
+
+def _alike(op: str) -> Callable[..., gpu.Calls]:
+    """One call, with the target's own arguments."""
+    return lambda *args: ((op, args),)
+
+
+def _floating(*tensors: Tensor) -> bool:
+    """Whether they are plain tensors of one floating dtype on one device."""
     first = tensors[0]
-    return first.dtype in FLOATING and all(
-        t.device.type == "cpu"
-        and t.dtype == first.dtype
+    dtype, device = first.dtype, first.device
+    return dtype in FLOATING and all(
+        t.dtype == dtype
+        and t.device == device
         and t.layout == torch.strided
         and not _is_lazy_copy(t)  # taking its address would make the copy
         for t in tensors
@@ -70,8 +97,7 @@ def _float_cpu(*tensors: Tensor) -> bool:
 
 
 def _serve_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    kernel = select("nms", "cpu", boxes.dtype)
-    return kernel.function(boxes, scores, iou_threshold)
+    return _run("nms", boxes, scores, iou_threshold)
 
 
 def _unfit_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> str | None:
@@ -79,7 +105,7 @@ def _unfit_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> str | Non
         boxes.dim() == 2
         and boxes.shape[1] == 4
         and scores.shape == boxes.shape[:1]
-        and _float_cpu(boxes, scores)
+        and _floating(boxes, scores)
         and iou_threshold == iou_threshold
     )
     return None if fits else INVALID
@@ -88,27 +114,26 @@ def _unfit_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> str | Non
 # --- roi_align and roi_pool -----------------------------------------------------------------------
 
 
-def _serve_roi(op: str) -> Callable[..., Any]:
-    def serve(image: Tensor, boxes: Tensor, *args: Any) -> Any:
-        output = select(op, "cpu", image.dtype, layout_of(image)).function(image, boxes, *args)
+def _pooling_calls(op: str) -> Callable[..., gpu.Calls]:
+    def calls(
+        image: Tensor, boxes: Tensor, spatial_scale: float, height: int, width: int, *args: Any
+    ) -> gpu.Calls:
+        if image.numel() < boxes.shape[0] * image.shape[1] * height * width:
+            image = image.contiguous()  # less to turn than in the answer
+        return ((op, (image, boxes, spatial_scale, height, width, *args)),)
+
+    return calls
+
+
+def _planar_answer(calls: Callable[..., gpu.Calls]) -> Callable[..., Any]:
+    def serve(*args: Any) -> Any:
+        ((op, arguments),) = calls(*args)
+        output = _run(op, *arguments)
         if isinstance(output, tuple):
             return tuple(_planar(each) for each in output)
         return _planar(output)
 
     return serve
-
-
-def _serve_pooling(op: str) -> Callable[..., Any]:
-    serve = _serve_roi(op)
-
-    def pooling(
-        image: Tensor, boxes: Tensor, spatial_scale: float, height: int, width: int, *args: Any
-    ) -> Any:
-        if image.numel() < boxes.shape[0] * image.shape[1] * height * width:
-            image = image.contiguous()  # less to turn than in the answer
-        return serve(image, boxes, spatial_scale, height, width, *args)
-
-    return pooling
 
 
 def _planar(output: Tensor) -> Tensor:
@@ -128,7 +153,7 @@ def _unfit_roi(
         image.dim() == 4
         and boxes.dim() == 2
         and boxes.shape[1] == 5
-        and _float_cpu(image, boxes)
+        and _floating(image, boxes)
         and min(height, width) > 0
     )
     return None if fits else INVALID
@@ -141,7 +166,7 @@ def _unfit_roi_pool_backward(grad: Tensor, boxes: Tensor, argmax: Tensor, *args:
 # --- convolution ----------------------------------------------------------------------------------
 
 
-def _serve_convolution(
+def _convolution_calls(
     image: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -152,9 +177,14 @@ def _serve_convolution(
     output_padding: Sequence[int],
     groups: int,
     *flags: bool,
-) -> Tensor:
-    kernel = select("conv2d", "cpu", image.dtype, layout_of(image))
-    return kernel.function(image, weight, bias, stride, padding, dilation, groups, None, None)
+) -> gpu.Calls:
+    call = (image, weight, bias, stride, padding, dilation, groups, None, None)
+    return (("conv2d", call),)
+
+
+def _serve_convolution(*args: Any) -> Tensor:
+    ((op, arguments),) = _convolution_calls(*args)
+    return _run(op, *arguments)
 
 
 def _unfit_convolution(
@@ -233,7 +263,7 @@ def _unfit(
     if transposed:
         return "transposed convolution"
     fits = (
-        _float_cpu(*tensors)
+        _floating(*tensors)
         and len(stride) == len(padding) == len(dilation) == 2
         and len(output_padding) in (1, 2)
         and min(*stride, *dilation, groups, *weight.shape) > 0
@@ -245,7 +275,7 @@ def _unfit(
     return None if fits else INVALID
 
 
-def _serve_convolution_backward(
+def _convolution_backward_calls(
     grad: Tensor,
     image: Tensor,
     weight: Tensor,
@@ -257,24 +287,31 @@ def _serve_convolution_backward(
     output_padding: Sequence[int],
     groups: int,
     output_mask: Sequence[bool],
+) -> gpu.Calls:
+    """The gradients of image and weight, in this order, if they are wanted."""
+    grad = grad.contiguous(memory_format=convolution_format(image, weight))
+    geometry = (stride, padding, dilation, groups)
+    both = (
+        ("conv2d_input_grad", (grad, weight, image.shape, *geometry)),
+        ("conv2d_weight_grad", (grad, image, weight.shape, *geometry)),
+    )
+    return tuple(call for call, wanted in zip(both, output_mask, strict=False) if wanted)
+
+
+def _serve_convolution_backward(
+    grad: Tensor, image: Tensor, weight: Tensor, *args: Any
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     # As the original: the layout of image and weight decides that of the gradients. The kernels go
     # by their own arguments, of which one with a single channel has any layout.
     format = convolution_format(image, weight)
-    grad = grad.contiguous(memory_format=format)
-    layout = layout_of(image)
-    geometry = (stride, padding, dilation, groups)
-    image_grad = weight_grad = bias_grad = None
-    if output_mask[0]:
-        kernel = select("conv2d_input_grad", "cpu", image.dtype, layout)
-        image_grad = kernel.function(grad, weight, image.shape, *geometry)
-        image_grad = image_grad.contiguous(memory_format=format)
-    if output_mask[1]:
-        kernel = select("conv2d_weight_grad", "cpu", image.dtype, layout)
-        weight_grad = kernel.function(grad, image, weight.shape, *geometry)
-        weight_grad = weight_grad.contiguous(memory_format=format)
+    calls = _convolution_backward_calls(grad, image, weight, *args)
+    grads = iter([_run(op, *call).contiguous(memory_format=format) for op, call in calls])
+    output_mask = args[-1]
+    image_grad = next(grads) if output_mask[0] else None
+    weight_grad = next(grads) if output_mask[1] else None
+    bias_grad = None
     if output_mask[2]:
-        bias_grad = grad.sum((0, 2, 3))
+        bias_grad = grad.contiguous(memory_format=format).sum((0, 2, 3))
     return image_grad, weight_grad, bias_grad
 
 
@@ -300,42 +337,36 @@ def _unfit_convolution_backward(
     return "no images" if image.shape[0] == 0 else None  # layouts of their own, nothing to win
 
 
-def _slower_convolution_backward(
-    grad: Tensor,
-    image: Tensor,
-    weight: Tensor,
-    bias_sizes: Sequence[int] | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    output_padding: Sequence[int],
-    groups: int,
-    output_mask: Sequence[bool],
-) -> str | None:
-    return crossover.conv2d_backward(image, groups)
+def _slower_convolution_backward(grad: Tensor, image: Tensor, *args: Any) -> str | None:
+    return crossover.conv2d_backward(image, groups=args[-2])
 
 
 _FASTER = "faster than the original by the recorded crossover"
 
+
+def _pooling(target: str, op: str) -> Override:
+    calls = _pooling_calls(op)
+    return Override(target, (op,), calls, _planar_answer(calls), _unfit_roi, _FASTER)
+
+
+def _pooling_backward(target: str, op: str, unfit: Callable[..., str | None]) -> Override:
+    calls = _alike(op)
+    why = "faster than the original, and deterministic"
+    return Override(target, (op,), calls, _planar_answer(calls), unfit, why)
+
+
 OVERRIDES: dict[str, tuple[Override, ...]] = {
-    "nms": (Override("torchvision::nms", _serve_nms, _unfit_nms, _FASTER),),
+    "nms": (
+        Override("torchvision::nms", ("nms",), _alike("nms"), _serve_nms, _unfit_nms, _FASTER),
+    ),
     "roi_align": (
-        Override("torchvision::roi_align", _serve_pooling("roi_align"), _unfit_roi, _FASTER),
-        Override(
-            "torchvision::_roi_align_backward",
-            _serve_roi("roi_align_backward"),
-            _unfit_roi,
-            "faster than the original, and deterministic",
-        ),
+        _pooling("torchvision::roi_align", "roi_align"),
+        _pooling_backward("torchvision::_roi_align_backward", "roi_align_backward", _unfit_roi),
     ),
     "roi_pool": (
-        Override("torchvision::roi_pool", _serve_pooling("roi_pool"), _unfit_roi, _FASTER),
-        Override(
-            "torchvision::_roi_pool_backward",
-            _serve_roi("roi_pool_backward"),
-            _unfit_roi_pool_backward,
-            "faster than the original, and deterministic",
+        _pooling("torchvision::roi_pool", "roi_pool"),
+        _pooling_backward(
+            "torchvision::_roi_pool_backward", "roi_pool_backward", _unfit_roi_pool_backward
         ),
     ),
     "conv2d": (
@@ -343,6 +374,8 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
         *(
             Override(
                 target,
+                ("conv2d",),
+                _convolution_calls,
                 _serve_convolution,
                 _unfit_convolution,
                 _FASTER,
@@ -353,6 +386,8 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
         ),
         Override(
             "aten::convolution_backward",
+            ("conv2d_input_grad", "conv2d_weight_grad"),
+            _convolution_backward_calls,
             _serve_convolution_backward,
             _unfit_convolution_backward,
             _FASTER,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator
 from functools import partial
 from types import CodeType
@@ -18,11 +18,10 @@ from typing import Any
 import torch
 
 from cvperf.backends import tuning
-from cvperf.dropin import ledger
+from cvperf.backends.registry import ORIGINAL
+from cvperf.dropin import gpu, ledger
 from cvperf.dropin.overrides import NAMES, OVERRIDES, Override
 from cvperf.errors import ArgumentError
-
-_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 
 _lock = threading.RLock()
 _holders: dict[str, int] = dict.fromkeys(NAMES, 0)  # how many use() blocks and enable() hold a name
@@ -104,7 +103,9 @@ def _acquire(names: Sequence[str]) -> None:
             _import_torchvision()
         for name in names:
             if not _holders[name]:
-                _libraries[name] = [_install(override) for override in OVERRIDES[name]]
+                _libraries[name] = [
+                    library for override in OVERRIDES[name] for library in _open(override)
+                ]
             _holders[name] += 1
 
 
@@ -130,50 +131,85 @@ def _import_torchvision() -> None:
         ) from error
 
 
-def _install(override: Override) -> torch.library.Library:
+def _open(override: Override) -> list[torch.library.Library]:
+    """Override an op on the CPU, and on a GPU that it can run on.
+
+    Not on a GPU while none has measured it: each call would be looked at only to be handed on.
+    """
+    known = torch._C._dispatch_has_computed_kernel_for_dispatch_key(override.target, "CUDA")
+    on_gpu = known and torch.cuda.is_available()
+    served = on_gpu and gpu.measured(override.ops)
+    ledger.opened(override.target, passed_by=on_gpu and not served)
+    keys = ["CPU", "CUDA"] if served else ["CPU"]
+    return [_install(override, key) for key in keys]
+
+
+def _install(override: Override, key: str) -> torch.library.Library:
     namespace, op = override.target.split("::")
-    original = torch.library.get_kernel(override.target, "CPU")
+    original = torch.library.get_kernel(override.target, key)
+    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+    decide = _decide_on_gpu if key == "CUDA" else _decide_on_cpu
 
     def run_original(*args: Any) -> Any:
         # An original may call other overridden ops (convolution calls _convolution): leave those.
         before = getattr(_local, "in_original", False)
         _local.in_original = True
         try:
-            return original.call_boxed(_CPU, *args)
+            return original.call_boxed(keys, *args)
         finally:
             _local.in_original = before
 
     def call(*args: Any) -> Any:
         if getattr(_local, "in_original", False):
-            return original.call_boxed(_CPU, *args)
+            return original.call_boxed(keys, *args)
         if torch._C._get_tracing_state() is not None:
             # aten::convolution is not recorded itself, but by what its original calls.
-            ledger.record(override.target, ledger.ORIGINAL, "torch.jit.trace is recording")
+            ledger.record(override.target, ORIGINAL, "torch.jit.trace is recording")
             return run_original(*args)
         # A caller in C++ (a scripted model) leaves modes on, such as a default device, and
         # subclasses active: our functions are to see neither, as the original does not.
         with torch._C.DisableTorchFunction():
             refusal = override.unfit(*args)
-            if refusal is None and override.contenders is not None and tuning.enabled():
-                kind, ours = override.contenders(*args)
-                choice = tuning.choose(kind, {"original": partial(run_original, *args), **ours})
-                if choice.name != "original":
-                    ledger.record(override.target, f"cvperf.cpu {choice.name}", str(choice))
-                    return ours[choice.name]()
-                refusal = str(choice)
-            refusal = refusal or override.slower(*args)
             if refusal is None:
-                ledger.record(override.target, "cvperf.cpu", override.why)
-                return override.serve(*args)
-        ledger.record(override.target, ledger.ORIGINAL, refusal)
+                who, reason, ours = decide(override, run_original, args)
+                if ours is not None:
+                    ledger.record(override.target, who, reason)
+                    return ours()
+                refusal = reason
+        ledger.record(override.target, ORIGINAL, refusal)
         return run_original(*args)
 
     _keep_from_dynamo(call.__code__)
     library = torch.library.Library(namespace, "IMPL")
-    library.impl(op, call, "CPU", allow_override=True)
-    _kept.append(torch.library.get_kernel(override.target, "CPU"))
-    ledger.opened(override.target)
+    library.impl(op, call, key, allow_override=True)
+    _kept.append(torch.library.get_kernel(override.target, key))
     return library
+
+
+_Decision = tuple[str, str, Callable[[], Any] | None]
+"""Who runs a call, why, and what runs it; None for the original."""
+
+
+def _decide_on_cpu(
+    override: Override, original: Callable[..., Any], args: tuple[Any, ...]
+) -> _Decision:
+    if override.contenders is not None and tuning.enabled():
+        kind, ours = override.contenders(*args)
+        choice = tuning.choose(kind, {ORIGINAL: partial(original, *args), **ours})
+        return f"cvperf.cpu {choice.name}", str(choice), ours.get(choice.name)
+    refusal = override.slower(*args)
+    if refusal is None:
+        return "cvperf.cpu", override.why, partial(override.serve, *args)
+    return ORIGINAL, refusal, None
+
+
+def _decide_on_gpu(
+    override: Override, original: Callable[..., Any], args: tuple[Any, ...]
+) -> _Decision:
+    choice = gpu.choose(override.calls(*args))
+    if choice.backend == ORIGINAL:
+        return ORIGINAL, choice.reason, None
+    return f"cvperf.{choice.backend}", choice.reason, partial(override.serve, *args)
 
 
 def _keep_from_dynamo(code: CodeType) -> None:

@@ -34,7 +34,7 @@ def test_prefer_runs_the_reference_and_only_inside_the_block() -> None:
 
 
 def test_an_unknown_backend_is_refused_with_the_known_ones() -> None:
-    known = pytest.raises(cvperf.UnsupportedError, match="known: cpu, cpu sweep, reference")
+    known = pytest.raises(cvperf.UnsupportedError, match="known: cpu, cpu sweep, cuda, reference")
     with known, registry.prefer("gpu"):
         pass
 

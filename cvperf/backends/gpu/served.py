@@ -10,11 +10,21 @@ from typing import Any
 
 import torch
 
-from cvperf.backends.registry import register
+from cvperf.backends.registry import Backend, arbitrate, register
 
 HALF = (torch.float16, torch.bfloat16)
 FLOATS = (*HALF, torch.float32)
 """float64 is left to the CPU: GPUs for vision have next to none of it."""
+
+
+def _arbiter(backends: tuple[Backend, ...]) -> Backend:
+    """Imports what chooses by the first call on a GPU."""
+    from cvperf.backends.gpu.choice import between
+
+    return between(backends)
+
+
+arbitrate("cuda", _arbiter)
 
 
 @dataclass(frozen=True)

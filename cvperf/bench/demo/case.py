@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cvperf.backends.registry import ORIGINAL
 from cvperf.bench.demo.agreement import Agreement
 from cvperf.bench.timing import Timing
-from cvperf.dropin.ledger import ORIGINAL
 from cvperf.dropin.ledger import Row as Calls
 
 if TYPE_CHECKING:
