@@ -303,6 +303,7 @@ inline void launch(const char* kernel, dim3 grid, dim3 threads, std::size_t shar
     blockIdx = {unsigned(b % grid.x), unsigned(b / grid.x % grid.y), unsigned(b / grid.x / grid.y)};
     run_block();
   }
+  for (Thread& thread : block.threads) leave_sanitizer(thread);
 }
 
 }  // namespace emulator

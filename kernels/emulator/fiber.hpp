@@ -82,6 +82,17 @@ __attribute__((naked, noinline)) static void swap_stacks(void** /*from: rdi*/, v
 }
 #endif
 
+// ThreadSanitizer maps memory for every fiber, and a process has so many mappings only.
+inline void leave_sanitizer([[maybe_unused]] Fiber& fiber) {
+#if EMULATOR_TSAN
+  if (!fiber.tsan) return;
+  __tsan_destroy_fiber(fiber.tsan);
+  fiber.tsan = nullptr;
+  munmap(fiber.stack, kStackBytes);  // another fiber's accesses to it would look like races
+  fiber.stack = nullptr;
+#endif
+}
+
 // Begin `entry` on a fresh stack at the first switch to the fiber. It must never return.
 inline void prepare(Fiber& fiber, void (*entry)()) {
   if (!fiber.stack) fiber.stack = map_memory(kStackBytes);
@@ -90,13 +101,7 @@ inline void prepare(Fiber& fiber, void (*entry)()) {
   __asan_unpoison_memory_region(fiber.stack, kStackBytes);  // the last thread on it did not return
 #endif
 #if EMULATOR_TSAN
-  // What a race report remembers of the stack belongs to the thread that had it before.
-  if (fiber.tsan) {
-    __tsan_destroy_fiber(fiber.tsan);
-    munmap(fiber.stack, kStackBytes);
-    fiber.stack = map_memory(kStackBytes);
-  }
-  fiber.tsan = __tsan_create_fiber(0);
+  if (!fiber.tsan) fiber.tsan = __tsan_create_fiber(0);
 #endif
 #if EMULATOR_UCONTEXT
   getcontext(&fiber.context);

@@ -14,11 +14,6 @@ constexpr std::size_t kArenaBytes = 512 << 10, kMostShared = 227 << 10, kCanaryB
 constexpr unsigned char kPoison = 0xff;  // -1, or NaN
 
 inline void clear_shared_memory() {
-  // ThreadSanitizer would take what the last block did for a race with this one: use other addresses.
-#if EMULATOR_TSAN
-  if (block.arena) munmap(block.arena, kArenaBytes);
-  block.arena = nullptr;
-#endif
   if (!block.arena) block.arena = map_memory(kArenaBytes);
 #if EMULATOR_ASAN
   __asan_unpoison_memory_region(block.arena, kArenaBytes);
