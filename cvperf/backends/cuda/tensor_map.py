@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvperf.errors import ArgumentError, UnsupportedError
+from cvperf.errors import ArgumentError, LaunchError
 
 BYTES = 128
 NO_SWIZZLE = 16
@@ -242,9 +242,7 @@ def _encoded(function: str, *arguments: Any) -> bytes:
     at = ctypes.c_void_p(ctypes.addressof(buffer) + start)
     status = getattr(_driver(), function)(at, *arguments)
     if status:
-        raise UnsupportedError(
-            f"{function} refused a tensor map with CUresult {status}: {arguments}"
-        )
+        raise LaunchError(f"{function} refused a tensor map with CUresult {status}: {arguments}")
     return buffer.raw[start : start + BYTES]
 
 

@@ -18,6 +18,7 @@ from tests.kernels.cuda import (
     test_roi_pool,
     test_soft_nms,
 )
+from tests.kernels.cuda import test_int8_gemm, test_int8_gemm_hopper, test_mainloop
 from tests.kernels.cuda.emulation import EmulationError
 from tests.kernels.cuda.faults import Fault, planted
 from tests.kernels.cuda.harness import ON_GPU
@@ -33,6 +34,7 @@ FAULTS: list[Fault] = [
     *test_roi_align.FAULTS,
     *test_roi_pool.FAULTS,
     *test_soft_nms.FAULTS,
+    *test_int8_gemm_hopper.FAULTS,
 ]
 CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
 
