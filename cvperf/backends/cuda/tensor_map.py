@@ -92,11 +92,11 @@ def im2col(
     """
     n, c, h, w = image.shape
     size = image.element_size()
-    if image.stride(1) != 1:
+    if not image.is_contiguous(memory_format=torch.channels_last):
         raise ArgumentError(
             f"a tensor map of an image wants channels last, got strides {image.stride()}"
         )
-    strides = tuple(size * image.stride(dim) for dim in (3, 2, 0))
+    strides = (size * c, size * c * w, size * c * w * h)  # those of sizes of 1 may be anything
     # Windows begin within a box, whose corners are given relative to those of the image.
     corners = [(-padding[dim], padding[dim] - dilation[dim] * (window[dim] - 1)) for dim in (1, 0)]
     lower, upper = zip(*corners, strict=True)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.kernels.cuda import (
     test_conv2d,
+    test_conv2d_hopper,
     test_conv2d_int8,
     test_elementwise,
     test_int8_gemm,
@@ -27,6 +28,7 @@ FAULTS: list[Fault] = [
     *test_mainloop.FAULTS,
     *test_int8_gemm.FAULTS,
     *test_conv2d.FAULTS,
+    *test_conv2d_hopper.FAULTS,
     *test_conv2d_int8.FAULTS,
     *test_elementwise.FAULTS,
     *test_nms.FAULTS,
