@@ -15,19 +15,19 @@
 
 /// image, an im2col map of [N, H, W, C] for BM pixels; weight, a map of [O, taps, C] for BN filters of a tap; 128 bytes
 /// of channels. output, residual [N, OH, OW, O].
-template <class T, int GROUPS, int BN, int STAGES>
-__global__ void __launch_bounds__(128 * (GROUPS + 1), 1)
+template <class T, int BM, int BN, int STAGES>
+__global__ void __launch_bounds__(384, 1)
     conv2d_hopper(const __grid_constant__ gpu::TensorMap image, const __grid_constant__ gpu::TensorMap weight,
                   void* __restrict__ output, int type, const void* bias, int bias_type, const void* residual,
                   int activation, const float* scale_weight, int scale_step, float scale_image, float scale_residual,
                   float inverse_scale, int zero_image, int zero_residual, int zero_output, const int* sums_b,
                   int images, int out_height, int out_width, int channels, int filters, int kernel_h, int kernel_w,
                   int stride_h, int stride_w, int padding_h, int padding_w, int dilation_h, int dilation_w, int group) {
-  using Tile = gpu::Pipeline<T, GROUPS, BN, STAGES>;
+  using Tile = gpu::Pipeline<T, BM, BN, STAGES>;
   using Sum = typename Tile::Sum;
   DYNAMIC_SHARED(unsigned char, shared);
   const int rows = images * out_height * out_width;
-  const int tiles_m = (rows + Tile::BM - 1) / Tile::BM, tiles_n = (filters + BN - 1) / BN, tiles = tiles_m * tiles_n;
+  const int tiles_m = (rows + BM - 1) / BM, tiles_n = (filters + BN - 1) / BN, tiles = tiles_m * tiles_n;
   const int blocks = (channels + Tile::BK - 1) / Tile::BK, steps = kernel_h * kernel_w * blocks;
   Tile pipeline(shared);
   if (pipeline.loads()) {
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(128 * (GROUPS + 1), 1)
       gpu::prefetch(weight);
       for (int i = blockIdx.x; i < tiles; i += gridDim.x) {
         const int2 tile = gpu::grouped(i, tiles_m, tiles_n, group);
-        const int first = tile.x * Tile::BM, line = first / out_width;  // the tile's first window
+        const int first = tile.x * BM, line = first / out_width;  // the tile's first window
         const int x = first % out_width * stride_w - padding_w, y = line % out_height * stride_h - padding_h;
         const int which = line / out_height;
         pipeline.load(steps, [&](unsigned char* to_a, unsigned char* to_b, gpu::Barrier* full, int step) {
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(128 * (GROUPS + 1), 1)
     for (int i = blockIdx.x; i < tiles; i += gridDim.x) {
       const int2 tile = gpu::grouped(i, tiles_m, tiles_n, group);
       pipeline.multiply(sums, steps);
-      pipeline.finish(sums, tile.x * Tile::BM, tile.y * BN, end);
+      pipeline.finish(sums, tile.x * BM, tile.y * BN, end);
     }
   }
 }

@@ -123,6 +123,12 @@ __device__ __forceinline__ void registers_increase() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COUNT));
 }
 
+// The same number, but the compiler cannot know it and computes what depends on it no earlier than here.
+__device__ __forceinline__ int computed_here(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 }  // namespace gpu
 #include "wgmma.cuh"
 #else

@@ -42,8 +42,8 @@ def multiply(
         output: channels last.
         epilogue: what follows the sums.
     """
-    size, span, rows = image.element_size(), hopper.ROW_BYTES, hopper.rows(config)
-    channels, columns = span // size, int(config["BN"])
+    size, span, (rows, columns) = image.element_size(), hopper.ROW_BYTES, hopper.size(config)
+    channels = span // size
     maps = (
         tensor_map.im2col(
             *(image, layer.kernel, layer.stride, layer.padding, layer.dilation),
@@ -54,10 +54,9 @@ def multiply(
             *((layer.channels * size, weight_pitch * size), (channels, 1, columns), span),
         ),
     )
-    tiles = -(-layer.pixels // rows) * -(-layer.filters // columns)
     launch(
         _kernel(image.dtype, config),
-        (min(tiles, gpu.processors),),
+        (min(hopper.tiles(config, layer.pixels, layer.filters), gpu.processors),),
         32 * config.num_warps,
         *(*maps, *finishing(output, epilogue), epilogue.weight_sums),
         *(layer.images, layer.out_height, layer.out_width, layer.channels, layer.filters),

@@ -114,9 +114,9 @@ def _tensor_copies(name: str, itemsize: int) -> Space:
     """Of sm_90a, by TMA and wgmma; few pixels are left to small tiles, whose sums can be cut."""
     others = _space(name, itemsize)
     shipped = {
-        "wide": hopper.tile(2, 256, 4),
-        "square": hopper.tile(2, 128, 6),
-        "narrow": hopper.tile(2, 64, 8),
+        "wide": hopper.tile(256, 128, 4),
+        "square": hopper.tile(128, 128, 6),
+        "narrow": hopper.tile(128, 64, 8),
         "small": others.shipped[90]["small"],
     }
     more = (*others.shipped[90].values(), *others.more[90])
@@ -232,7 +232,7 @@ def predicted(machine: Architecture, config: Config, product: Product, splits: i
 def _predicted_by_tensor_copies(machine: Architecture, config: Config, product: Product) -> float:
     return hopper.seconds(
         *(machine, config, product.kind),
-        count=-(-product.rows // hopper.rows(config)) * -(-product.columns // config["BN"]),
+        count=hopper.tiles(config, product.rows, product.columns),
         steps=product.blocks(hopper.ROW_BYTES // product.itemsize),
         memory_bytes=product.memory_bytes,
         out_bytes=product.itemsize,

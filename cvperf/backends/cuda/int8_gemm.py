@@ -21,7 +21,7 @@ from cvperf.backends.gpu.int8_operands import column_sums, pack_int8, readable
 from cvperf.backends.gpu.machine import machine
 from cvperf.backends.gpu.model import Architecture, Tiles, family, roofline, seconds
 
-__all__ = ["SPACE", "int8_gemm", "pack_int8", "predicted", "predicted_share", "splitting"]
+__all__ = ["SPACE", "int8_gemm", "pack_int8", "picked", "predicted", "predicted_share", "splitting"]
 
 REGISTERS = 65536
 """Of a processor, on every architecture so far."""
@@ -54,7 +54,11 @@ _SHIPPED = {
     "large": _config(128, 256, 64, 2, 8, 4),
 }
 _SHIPPED_100 = {**_SHIPPED, "few": _config(16, 32, 512, 1, 2, 4)}
-_SHIPPED_90 = {**_SHIPPED_100, "large": hopper.tile(2, 256, 4)}
+_SHIPPED_90 = {
+    **_SHIPPED_100,
+    "large": hopper.tile(256, 192, 3),
+    "wide": hopper.tile(128, 256, 4),  # for fewer tiles
+}
 _MORE = (
     _config(16, 64, 256, 1, 4, 4),
     _config(32, 64, 256, 1, 4, 4),
@@ -62,7 +66,10 @@ _MORE = (
     _config(128, 128, 128, 2, 4, 3),
     _config(128, 256, 128, 2, 8, 3),
 )
-_MORE_90 = (_SHIPPED["large"], hopper.tile(2, 128, 6), *_MORE)
+_MORE_90 = (
+    *(hopper.tile(256, 128, 4), hopper.tile(128, 128, 6)),
+    *(_SHIPPED["large"], *_MORE),
+)
 SPACE = Space(
     "int8_gemm",
     shipped={80: _SHIPPED, 90: _SHIPPED_90, 100: _SHIPPED_100},
@@ -120,7 +127,7 @@ def int8_gemm(
             launch(FINISH, grid, FINISH_THREADS, parts, splits, *epilogue)
 
     call = f"{bucket(m, n, k)} {'u8' if unsigned else 's8'} {out_dtype}"
-    kind = _kind(gpu, m, n, k, size)
+    kind = picked(gpu, m, n, k, size)
     run(config_for(SPACE, kind, call, gpu, lambda one: predicted(gpu, one, m, n, k, size), run))
     return out
 
@@ -132,7 +139,7 @@ def _kernel(unsigned: bool, config: Config) -> Kernel:
 
 
 @functools.lru_cache(4096)
-def _kind(gpu: Architecture, m: int, n: int, k: int, out_bytes: int) -> str:
+def picked(gpu: Architecture, m: int, n: int, k: int, out_bytes: int) -> str:
     """The shipped configuration that the model predicts to be fastest."""
     shipped = SPACE.shipped[family(gpu.capability)]
     return min(shipped, key=lambda kind: predicted(gpu, shipped[kind], m, n, k, out_bytes))

@@ -34,29 +34,24 @@ def multiply(
         epilogue: the kernel's arguments ``out`` to ``N``.
     """
     m, k = a.shape
-    span = hopper.ROW_BYTES
+    span, (rows, columns) = hopper.ROW_BYTES, hopper.size(config)
     maps = (
-        tensor_map.tiled(a, (k, m), (a.stride(0),), (span, hopper.rows(config)), span),
-        tensor_map.tiled(b, (k, n), (k,), (span, config["BN"]), span),
+        tensor_map.tiled(a, (k, m), (a.stride(0),), (span, rows), span),
+        tensor_map.tiled(b, (k, n), (k,), (span, columns), span),
     )
     launch(
         _kernel(a.dtype.is_signed, config),
-        (min(tiles(m, n, config), gpu.processors),),
+        (min(hopper.tiles(config, m, n), gpu.processors),),
         32 * config.num_warps,
         *(*maps, *epilogue, k, GROUP),
         shared_bytes=hopper.shared_bytes(config),
     )
 
 
-def tiles(m: int, n: int, config: Config) -> int:
-    """Tiles of the output."""
-    return math.ceil(m / hopper.rows(config)) * math.ceil(n / config["BN"])
-
-
 def predicted(gpu: Architecture, config: Config, m: int, n: int, k: int, out_bytes: int) -> float:
     """Seconds by the analytical model."""
     steps, moved = math.ceil(k / hopper.ROW_BYTES), (m + n) * k + m * n * out_bytes
-    return hopper.seconds(gpu, config, "int8", tiles(m, n, config), steps, moved, out_bytes)
+    return hopper.seconds(gpu, config, "int8", hopper.tiles(config, m, n), steps, moved, out_bytes)
 
 
 @functools.cache

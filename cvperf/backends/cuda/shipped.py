@@ -15,6 +15,7 @@ OPS = (
     *("conv2d", "int8_gemm", "elementwise"),
     *("nms", "roi_align", "roi_pool", "paste_masks"),
 )
+OPS: tuple[str, ...] = ("conv2d", "hopper", "int8_gemm")
 """The ops whose ``shipped_<op>.py`` there is."""
 
 

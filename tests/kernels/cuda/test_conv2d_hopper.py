@@ -21,7 +21,7 @@ from tests.kernels.cuda.faults import Fault
 from tests.kernels.cuda.harness import SCHEDULES, assert_close, on_cuda
 
 HALF, BF16 = torch.float16, torch.bfloat16
-NARROW, SQUARE = hopper.tile(2, 64, 8), hopper.tile(2, 128, 6)
+NARROW, SQUARE = hopper.tile(128, 64, 8), hopper.tile(128, 128, 6)
 
 CASES = {
     "3x3, two blocks of channels": Case((2, 72, 9, 7), 24, (3, 3), padding=(1, 1), dtype=HALF),

@@ -18,7 +18,7 @@ from tests.kernels.cuda.faults import Fault
 from tests.kernels.cuda.harness import SCHEDULES, assert_close, on_cuda
 from tests.kernels.cuda.test_int8_gemm import formula, random_matrix
 
-WIDE, NARROW = hopper.tile(2, 256, 4), hopper.tile(2, 128, 6)
+WIDE, NARROW = hopper.tile(256, 192, 3), hopper.tile(128, 128, 6)
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 
 
@@ -73,9 +73,9 @@ def test_the_epilogue_is_that_of_the_other_kernels(dtype: torch.dtype, schedule:
 
 def test_large_products_take_it_on_hopper_and_nowhere_else() -> None:
     for gpu, taken in ((A100, False), (H100, True), (B200, False)):
-        kind = backend._kind(gpu, 4096, 4096, 4096, 2)
+        kind = backend.picked(gpu, 4096, 4096, 4096, 2)
         assert hopper.is_tile(backend.SPACE.default(gpu, kind)) == taken, gpu.name
-    few = backend.SPACE.default(H100, backend._kind(H100, 8, 4096, 4096, 2))
+    few = backend.SPACE.default(H100, backend.picked(H100, 8, 4096, 4096, 2))
     assert not hopper.is_tile(few)
 
 
