@@ -16,7 +16,7 @@ OPS = (
     *("nms", "roi_align", "roi_pool", "paste_masks"),
 )
 OPS: tuple[str, ...] = ("conv2d", "hopper", "int8_gemm")
-"""The ops whose ``shipped_<op>.py`` there is."""
+"""The ops whose ``shipped_<op>.py`` there is, and what ships beside them for sm_90a."""
 
 
 def calls() -> Iterator[Call]:
