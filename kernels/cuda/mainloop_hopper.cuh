@@ -92,7 +92,7 @@ struct Pipeline {
     }
   }
 
-  /// A warpgroup that multiplies: its half of the tile's rows. While a step is multiplied, the next is enqueued behind it.
+  /// A warpgroup that multiplies: its half of the tile's rows. While a step is multiplied, the next is enqueued.
   __device__ __forceinline__ void multiply(Sums& sums, int steps) {
     const unsigned char* const from = shared + threadIdx.x / 128 * BLOCKS * 64 * ROW;
     int before = 0;

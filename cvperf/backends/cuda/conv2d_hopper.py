@@ -50,8 +50,11 @@ def multiply(
             *(channels, rows, span),
         ),
         tensor_map.tiled(
-            *(weight, (layer.channels, layer.taps, layer.filters)),
-            *((layer.channels * size, weight_pitch * size), (channels, 1, columns), span),
+            weight,
+            (layer.channels, layer.taps, layer.filters),
+            (layer.channels * size, weight_pitch * size),
+            (channels, 1, columns),
+            span,
         ),
     )
     launch(

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from cvperf.backends.gpu.shipped import Call
 
 OPS = (
-    *("conv2d", "int8_gemm", "elementwise"),
+    *("conv2d", "int8_gemm", "hopper", "elementwise"),
     *("nms", "roi_align", "roi_pool", "paste_masks"),
 )
-OPS: tuple[str, ...] = ("conv2d", "hopper", "int8_gemm")
 """The ops whose ``shipped_<op>.py`` there is, and what ships beside them for sm_90a."""
 
 

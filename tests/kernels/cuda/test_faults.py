@@ -12,6 +12,7 @@ from tests.kernels.cuda import (
     test_conv2d_int8,
     test_elementwise,
     test_int8_gemm,
+    test_int8_gemm_hopper,
     test_mainloop,
     test_nms,
     test_paste_masks,
@@ -19,7 +20,6 @@ from tests.kernels.cuda import (
     test_roi_pool,
     test_soft_nms,
 )
-from tests.kernels.cuda import test_int8_gemm, test_int8_gemm_hopper, test_mainloop
 from tests.kernels.cuda.emulation import EmulationError
 from tests.kernels.cuda.faults import Fault, planted
 from tests.kernels.cuda.harness import ON_GPU
@@ -27,6 +27,7 @@ from tests.kernels.cuda.harness import ON_GPU
 FAULTS: list[Fault] = [
     *test_mainloop.FAULTS,
     *test_int8_gemm.FAULTS,
+    *test_int8_gemm_hopper.FAULTS,
     *test_conv2d.FAULTS,
     *test_conv2d_hopper.FAULTS,
     *test_conv2d_int8.FAULTS,
@@ -36,7 +37,6 @@ FAULTS: list[Fault] = [
     *test_roi_align.FAULTS,
     *test_roi_pool.FAULTS,
     *test_soft_nms.FAULTS,
-    *test_int8_gemm_hopper.FAULTS,
 ]
 CASES = list(dict.fromkeys(fault.case for fault in FAULTS))
 
