@@ -113,12 +113,12 @@ FAULTS = [
     ),
     Fault(
         "a step advances K by half",
-        *(FILE, "a + 2 * k, b + 2 * k", "a + 2 * k, b + k"),
+        *(FILE, "+ 2 * k, b + 2 * k", "+ 2 * k, b + k"),
         exact_in_any_order,
     ),
     Fault(
         "the rows of a warpgroup begin in the middle of a swizzle",
-        *(FILE, "threadIdx.x / 128 * 64 * ROW;", "threadIdx.x / 128 * 63 * ROW;"),
+        *(FILE, "BLOCKS * 64 * ROW;", "BLOCKS * 63 * ROW;"),
         exact_in_any_order,
     ),
     Fault(
