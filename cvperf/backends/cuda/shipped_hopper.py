@@ -76,7 +76,7 @@ def _conv2d_int8(filters: int, dtype: torch.dtype) -> Call:
     )
     return Call(
         "conv2d_int8",
-        _named(f"3x3 64-{filters} 28x28 n32", dtype),
+        _named(f"int8 3x3 64-{filters} 28x28 n32", dtype),
         lambda: conv2d_int8.conv2d_int8(*arguments),
         lambda gpu: conv2d_plan.predicted_forward_share(gpu, layer, "int8", 1),
     )

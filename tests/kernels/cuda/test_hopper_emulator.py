@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 from cvperf.backends.cuda import tensor_map
 from cvperf.backends.cuda.launch import Kernel, launch
 from cvperf.errors import ArgumentError
-from tests.kernels.cuda import emulation
+from tests.kernels.cuda import emulation, sanitized
 from tests.kernels.cuda.emulation import SANITIZER, SCHEDULES, EmulationError, Schedule
 from tests.kernels.cuda.harness import ON_GPU
 
@@ -187,6 +188,27 @@ def test_bytes_that_are_miscounted_are_a_deadlock_that_says_so() -> None:
     for said in itertools.chain(*outcomes("BYTES").values()):
         assert re.search(r"deadlock in kernel pipeline(.|\n)*barrier_wait", said)
         assert re.search(r"the barrier at byte \d+ .* lacks \d of 1 arrivals and -\d+ bytes", said)
+
+
+_SCRIPT = """
+import sys, torch
+from tests.kernels.cuda.test_hopper_emulator import SCHEDULES, piped
+found, expected = piped(sys.argv[1], SCHEDULES[-1])
+print("right" if torch.equal(found, expected) else "wrong")
+"""
+
+
+@pytest.mark.skipif(bool(SANITIZER), reason="starts processes of its own")
+@pytest.mark.parametrize(("fault", "finding"), [("NONE", "right"), ("REFILL", "data race")])
+def test_a_stage_that_is_refilled_too_early_is_a_race(fault: str, finding: str) -> None:
+    """Whatever the schedule: late copies would leave the answer right."""
+    program, variables = sanitized.command("thread", ["-c", _SCRIPT, fault])
+    done = subprocess.run(
+        program, env=variables, cwd=emulation.ROOT, capture_output=True, text=True, check=False
+    )
+    said = done.stdout + done.stderr
+    assert finding in said, said[-3000:]
+    assert ("data race" in said) == (finding == "data race")
 
 
 # --- other faults of copies -----------------------------------------------------------------------
