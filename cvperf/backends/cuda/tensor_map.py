@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvperf.errors import ArgumentError, LaunchError
+from cvperf.backends.cuda.driver import driver
+from cvperf.errors import ArgumentError
 
 BYTES = 128
 NO_SWIZZLE = 16
@@ -60,9 +61,10 @@ def tiled(
 
     Raises:
         ArgumentError: no tensor copy does that; says which rule is broken.
+        LaunchError: the driver refuses it.
     """
     key = (tensor.data_ptr(), tensor.dtype, tuple(dims), tuple(strides), tuple(box), span)
-    return _tiled(tensor.device.type == "cuda", *key)
+    return _tiled(_gpu(tensor), *key)
 
 
 def im2col(
@@ -89,6 +91,7 @@ def im2col(
 
     Raises:
         ArgumentError: no tensor copy does that; says which rule is broken.
+        LaunchError: the driver refuses it.
     """
     n, c, h, w = image.shape
     size = image.element_size()
@@ -102,7 +105,7 @@ def im2col(
     lower, upper = zip(*corners, strict=True)
     steps = (1, stride[1], stride[0], 1)
     key = (image.data_ptr(), image.dtype, (c, w, h, n), strides)
-    return _im2col(image.device.type == "cuda", *key, lower, upper, steps, channels, pixels, span)
+    return _im2col(_gpu(image), *key, lower, upper, steps, channels, pixels, span)
 
 
 def im2col_reaches(
@@ -119,7 +122,7 @@ def im2col_reaches(
 
 @functools.lru_cache(4096)
 def _tiled(
-    on_gpu: bool,
+    gpu: int | None,
     address: int,
     dtype: torch.dtype,
     dims: tuple[int, ...],
@@ -130,11 +133,11 @@ def _tiled(
     _check(address, dtype, dims, strides, box[0], span)
     if len(box) != len(dims) or not all(1 <= one <= 256 for one in box):
         raise _refused(f"a tile has 1 to 256 elements in each dimension, got box {box}")
-    if not on_gpu:
+    if gpu is None:
         return _plain(address, dtype, dims, strides, span, box)
     rank = len(dims)
     return _encoded(
-        "cuTensorMapEncodeTiled",
+        *(gpu, "Tiled"),
         *(_TYPES[dtype], rank, ctypes.c_void_p(address)),
         *(_array(ctypes.c_uint64, dims), _array(ctypes.c_uint64, strides)),
         *(_array(ctypes.c_uint32, box), _array(ctypes.c_uint32, (1,) * rank)),
@@ -144,7 +147,7 @@ def _tiled(
 
 @functools.lru_cache(4096)
 def _im2col(
-    on_gpu: bool,
+    gpu: int | None,
     address: int,
     dtype: torch.dtype,
     dims: tuple[int, ...],
@@ -165,10 +168,10 @@ def _im2col(
         raise _refused(f"windows are 1 to 8 pixels apart, got {steps[1:3]}")
     if any(size + up - low < 1 for size, low, up in zip(dims[1:3], lower, upper, strict=True)):
         raise _refused(f"no window fits an image of {dims[2]} x {dims[1]} pixels")
-    if not on_gpu:
+    if gpu is None:
         return _plain(address, dtype, dims, strides, span, (channels, pixels), lower, upper, steps)
     return _encoded(
-        "cuTensorMapEncodeIm2col",
+        *(gpu, "Im2col"),
         *(_TYPES[dtype], len(dims), ctypes.c_void_p(address)),
         *(_array(ctypes.c_uint64, dims), _array(ctypes.c_uint64, strides)),
         *(_array(ctypes.c_int, lower), _array(ctypes.c_int, upper), channels, pixels),
@@ -231,21 +234,16 @@ def _plain(
     return _FIELDS.pack(*fields).ljust(BYTES, b"\0")
 
 
+def _gpu(tensor: Tensor) -> int | None:
+    return tensor.get_device() if tensor.device.type == "cuda" else None
+
+
 def _array(kind: Any, values: Sequence[int]) -> Any:
     return (kind * len(values))(*values)
 
 
-def _encoded(function: str, *arguments: Any) -> bytes:
+def _encoded(gpu: int, kind: str, *arguments: Any) -> bytes:
     """The driver's encoding."""
-    buffer = ctypes.create_string_buffer(BYTES + 64)
-    start = -ctypes.addressof(buffer) % 64  # it wants a multiple of 64
-    at = ctypes.c_void_p(ctypes.addressof(buffer) + start)
-    status = getattr(_driver(), function)(at, *arguments)
-    if status:
-        raise LaunchError(f"{function} refused a tensor map with CUresult {status}: {arguments}")
-    return buffer.raw[start : start + BYTES]
-
-
-@functools.cache
-def _driver() -> Any:
-    return ctypes.CDLL("libcuda.so.1")
+    one = driver()
+    one.ensure_context(gpu)
+    return one.tensor_map(kind, *arguments)
