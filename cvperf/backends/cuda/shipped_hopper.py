@@ -41,7 +41,7 @@ def _gemm(size: int, dtype: torch.dtype) -> Call:
 
     return Call(
         "int8_gemm",
-        _named(f"{size} cubed", dtype),
+        _named(f"large or wide, {size} cubed", dtype),
         lambda: int8_gemm.int8_gemm(a, b, size, *scales, "relu", torch.bfloat16),
         share,
     )
