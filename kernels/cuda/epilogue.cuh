@@ -56,8 +56,8 @@ struct Epilogue {
   /// What a thread keeps of its columns.
   template <int V>
   struct Columns {
-    float scale[V], bias[V];
-    int sums[V], more[V];  // more: the bias of int32
+    float scale[V], bias[V];  // with int32 out the bits of its bias
+    int sums[V];
   };
 
   __device__ __forceinline__ bool narrow() const { return type == INT32 || type == FLOAT32; }
@@ -72,12 +72,12 @@ struct Epilogue {
       kept.scale[v] = inside ? scale * scale_b.at(at, 1.0f) : 0.0f;
       kept.bias[v] = inside ? bias_at(at) : 0.0f;
       kept.sums[v] = inside && sums_b ? sums_b[at] : 0;
-      kept.more[v] = inside && bias && type == INT32 ? static_cast<const int*>(bias)[at] : 0;
     }
     return kept;
   }
 
-  template <int V>
+  /// ANY: of any type, else 4 are of 32 bits and 8 of fewer.
+  template <int V, bool ANY = V == 8>
   __device__ __forceinline__ void store(int row, int column, const Columns<V>& kept, const Sum (&sums)[V]) const {
     if (row >= M || column >= N) return;
     const long long at = row * stride + column;
@@ -87,9 +87,13 @@ struct Epilogue {
       const int off = zero + zero_a.at(row, 0);
       int exact[V];
 #pragma unroll
-      for (int v = 0; v < V; ++v) exact[v] = sums[v] - off * kept.sums[v] + kept.more[v];
+      for (int v = 0; v < V; ++v) exact[v] = sums[v] - off * kept.sums[v];
       if constexpr (V == 4) {
-        if (type == INT32) return gpu::store<V>(static_cast<int*>(out) + at, exact, inside);
+        if (type == INT32) {
+#pragma unroll
+          for (int v = 0; v < V; ++v) exact[v] += __float_as_int(kept.bias[v]);
+          return gpu::store<V>(static_cast<int*>(out) + at, exact, inside);
+        }
       }
       const float its_scale = scale_a.at(row, 1.0f);
 #pragma unroll
@@ -101,10 +105,13 @@ struct Epilogue {
 #pragma unroll
     for (int v = 0; v < V; ++v) values[v] += kept.bias[v];
     if (residual) {
-      if constexpr (V == 4) {
+      if constexpr (!ANY) {
         add<V, float>(values, at, inside);
       } else {
         switch (type) {
+          case FLOAT32:
+            if constexpr (V == 4) add<V, float>(values, at, inside);
+            break;
           case FLOAT16:
             add<V, __half>(values, at, inside);
             break;
@@ -120,10 +127,13 @@ struct Epilogue {
       }
     }
     activate(activation, values);
-    if constexpr (V == 4) {
+    if constexpr (!ANY) {
       round<V, float>(values, at, inside);
     } else {
       switch (type) {
+        case FLOAT32:
+          if constexpr (V == 4) round<V, float>(values, at, inside);
+          return;
         case FLOAT16:
           return round<V, __half>(values, at, inside);
         case BFLOAT16:
@@ -142,6 +152,7 @@ struct Epilogue {
 
   __device__ __forceinline__ float bias_at(int column) const {
     if (!bias) return 0.0f;
+    if (type == INT32) return __int_as_float(static_cast<const int*>(bias)[column]);
     switch (bias_type) {
       case FLOAT32:
         return static_cast<const float*>(bias)[column];

@@ -29,6 +29,16 @@ struct Copy {  // a pending cp.async
   int bytes, group;
 };
 
+// Asynchronous operations of a thread that it commits and waits for in groups: bulk stores, wgmma.
+struct Pending {
+  std::function<void()> effect;  // none: it was had at once
+  int group;
+};
+struct Groups {
+  std::vector<Pending> pending;
+  int committed = 0;
+};
+
 struct Thread : Fiber {
   unsigned index = 0;  // in its block
   uint3 at{};
@@ -37,6 +47,8 @@ struct Thread : Fiber {
   void* released = nullptr;  // the token of what woke it, for ThreadSanitizer
   std::vector<Copy> copies;
   int groups = 0;  // of copies, committed
+  Groups stores, products;
+  bool products_fenced = false;
 
   unsigned warp() const { return index / 32; }
   unsigned lane() const { return index % 32; }
@@ -49,6 +61,16 @@ struct Meeting {
   std::vector<Thread*> threads;
   std::vector<void*> arguments;
   void* token;
+};
+
+struct Mbarrier {  // mbarriers.hpp
+  const void* address;
+  unsigned arrivals, missing;  // of a phase; of this phase, still to come
+  long bytes;                  // of this phase, still to come
+  unsigned phase;
+  const Thread* owner;  // who made it
+  bool fenced;          // and has made that known to copies
+  void* tokens[2];      // of even and odd phases
 };
 
 struct Watcher {  // waits for a change at an address
@@ -76,6 +98,8 @@ struct Block {
   std::vector<Meeting> meetings;
   std::vector<Watcher> watchers;
   std::vector<std::function<void()>> in_flight;  // copies that land when nothing else can happen
+  std::vector<Mbarrier> mbarriers;
+  std::vector<char> asynchronous_view;  // of the arena: what a fence has shown to copies and wgmma (proxy.hpp)
   std::vector<SharedArray> arrays;
   char* arena = nullptr;
   std::size_t arena_used = 0, dynamic_bytes = 0;
@@ -176,6 +200,7 @@ inline Thread& pick_next() {
     const std::function<void()> land = std::move(*landing);
     block.in_flight.erase(landing);
     land();
+    if (block.error) return block.launcher;
   }
   std::vector<Thread*>& ready = block.ready[block.warp];
   const auto next = ready.begin() + chosen(ready.size());
@@ -232,11 +257,26 @@ inline std::string deadlock() {
     text += "\n  thread " + coordinates(thread.at) + " waits at " + last + ", " + thread.place.file + ":" +
             std::to_string(last_line);
   }
+  for (const Mbarrier& one : block.mbarriers) {
+    if (one.missing == one.arrivals && one.bytes == 0) continue;
+    text += "\n  the barrier at byte " + std::to_string(static_cast<const char*>(one.address) - block.arena) +
+            " of shared memory, in phase " + std::to_string(one.phase) + ", lacks " + std::to_string(one.missing) +
+            " of " + std::to_string(one.arrivals) + " arrivals and " + std::to_string(one.bytes) + " bytes";
+  }
   return text;
 }
 
 void clear_shared_memory();  // shared_memory.hpp
 void check_canaries();
+
+// Once a block has ended, its shared memory may be another's by the time that such an operation reads it.
+inline void check_waited_for() {
+  for (const Thread& thread : block.threads) {
+    if (thread.products.pending.empty() && thread.stores.pending.empty()) continue;
+    throw Error(std::string("kernel ") + block.kernel + ": thread " + coordinates(thread.at) +
+                " ended and had not waited for its " + (thread.stores.pending.empty() ? "wgmma" : "bulk stores"));
+  }
+}
 
 inline void run_block() {
   const Unwatched emulator;
@@ -244,6 +284,8 @@ inline void run_block() {
   block.meetings.clear();
   block.watchers.clear();
   block.in_flight.clear();
+  block.mbarriers.clear();
+  block.asynchronous_view.clear();
   block.error = nullptr;
   block.warp = 0;
   for (auto& warp : block.ready) warp.clear();
@@ -254,6 +296,8 @@ inline void run_block() {
   for (Thread& thread : block.threads) {
     thread.copies.clear();
     thread.groups = 0;
+    thread.stores = thread.products = {};
+    thread.products_fenced = false;
     prepare(thread, thread_entry);
     wake(thread, block.begin);
   }
@@ -263,6 +307,7 @@ inline void run_block() {
   join_threads();
   if (block.error) std::rethrow_exception(block.error);
   if (block.alive) throw Error(deadlock());
+  check_waited_for();
   check_canaries();
 }
 

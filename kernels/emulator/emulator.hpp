@@ -11,7 +11,7 @@
 // arrays (canaries); reads of uninitialised shared memory (it holds 0xff: NaN, or -1). Under AddressSanitizer also any
 // access outside global or shared memory, under ThreadSanitizer any that no barrier orders.
 //
-// What it does not cover: time, blocks that wait for each other, clusters.
+// What it does not cover: time, blocks that wait for each other, clusters. What sm_90a adds is in hopper.hpp.
 // The scheme of fibers and of meeting points follows GPU emulators like Ocelot (Diamos et al., PACT 2010) and pocl.
 #pragma once
 #include "language.hpp"

@@ -18,6 +18,8 @@ void AnnotateIgnoreReadsBegin(const char*, int);
 void AnnotateIgnoreReadsEnd(const char*, int);
 void AnnotateIgnoreWritesBegin(const char*, int);
 void AnnotateIgnoreWritesEnd(const char*, int);
+void __tsan_read_range(void*, unsigned long);
+void __tsan_write_range(void*, unsigned long);
 }
 #define EMULATOR_TSAN 1
 #else

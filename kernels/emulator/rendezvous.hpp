@@ -148,16 +148,20 @@ inline void wait_for_change(const void* address, const char* what, Place place) 
   acquire(block.running->released);
 }
 
-inline void notify(const void* address) {
-  void* const token = new_token();
-  release(token);
-  const Unwatched emulator;
+inline void wake_watchers(const void* address, void* token) {
   auto& watchers = block.watchers;
   for (const Watcher& watcher : watchers) {
     if (watcher.address == address) wake(*watcher.thread, token);
   }
   const auto gone = [=](const Watcher& watcher) { return watcher.address == address; };
   watchers.erase(std::remove_if(watchers.begin(), watchers.end(), gone), watchers.end());
+}
+
+inline void notify(const void* address) {
+  void* const token = new_token();
+  release(token);
+  const Unwatched emulator;
+  wake_watchers(address, token);
 }
 
 }  // namespace emulator

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cvperf.backends.cuda import conv2d_hopper, hopper
 from cvperf.backends.cuda.conv2d_depthwise import convolve
 from cvperf.backends.cuda.conv2d_plan import (
-    FORWARD,
     GROUP,
     copied_at_once,
-    forward_product,
+    forward_choices,
     run_best,
     shared_bytes,
     with_copies,
@@ -99,7 +99,14 @@ def forward(
     filters = layer.filters * layer.groups
     types = f"{NAMES[image.dtype]}, {NAMES[weight.dtype]}, {vector}"
 
+    gpu = machine(image.device)
+
     def run(config: Config, splits: int) -> None:
+        if hopper.is_tile(config):
+            conv2d_hopper.multiply(
+                gpu, config, layer, image, weight, weight_pitch, output, epilogue
+            )
+            return
         target, last = output, epilogue
         if splits > 1:
             shape = (splits, layer.pixels, filters)
@@ -118,7 +125,7 @@ def forward(
         if splits > 1:
             reduce(target, output, layer.pixels, filters, epilogue)
 
-    product = forward_product(layer, kind, size, output.element_size())
+    sizes = (size, output.element_size())
+    space, product = forward_choices(gpu, layer, kind, sizes, weight_pitch, fill)
     call = f"{layer.kernel} {layer.stride} {image.dtype} {output.dtype}"
-    space = FORWARD[kind][vector * size == 16]
-    run_best(machine(image.device), space, product, call, run)
+    run_best(gpu, space, product, call, run)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cvperf.backends.cuda import hopper, tensor_map
 from cvperf.backends.cuda.configs import config_for
 from cvperf.backends.gpu import conv2d_product as products
 from cvperf.backends.gpu.configs import Config, Space, bucket
@@ -62,6 +63,8 @@ def _tile(
 
 def shared_bytes(itemsize: int, config: Config) -> int:
     """Shared memory: the stages of both factors; afterwards two slabs of the tile's sums."""
+    if hopper.is_tile(config):
+        return hopper.shared_bytes(config)
     stages = config.num_stages * (config["BM"] + config["BN"]) * config["BK"] * itemsize
     slabs = 1 if config["BM"] == 16 * config["WARPS_M"] else 2
     return int(max(stages, slabs * 16 * config["WARPS_M"] * (config["BN"] + 8) * 4))
@@ -105,8 +108,68 @@ FORWARD = {
     "int8": _spaces("conv2d int8", 1, _NARROW),
 }
 """kind of multiplication -> whether copies are of 16 bytes -> configurations."""
+
+
+def _tensor_copies(name: str, itemsize: int) -> Space:
+    """Of sm_90a, by TMA and wgmma; few pixels are left to small tiles, whose sums can be cut."""
+    others = _space(name, itemsize)
+    shipped = {
+        "wide": hopper.tile(256, 128, 4),
+        "square": hopper.tile(128, 128, 6),
+        "narrow": hopper.tile(128, 64, 8),
+        "small": others.shipped[90]["small"],
+    }
+    more = (*others.shipped[90].values(), *others.more[90])
+    return Space(f"{name} sm_90a", {90: shipped}, others.shared_bytes, {90: more})
+
+
+BY_TENSOR_COPIES = {
+    "half": _tensor_copies("conv2d half", 2),
+    "int8": _tensor_copies("conv2d int8", 1),
+}
+"""kind of multiplication -> configurations where ``takes_tensor_copies``."""
 INPUT_GRAD = _spaces("conv2d_input_grad half", 2, _SMALL)
 WEIGHT_GRAD = _spaces("conv2d_weight_grad half", 2, _SMALL)
+
+
+def takes_tensor_copies(
+    machine: Architecture, layer: Layer, itemsize: int, weight_pitch: int, fill: int = 0
+) -> bool:
+    """Whether the kernel of sm_90a can run it: what tensor maps describe, and zeros outside."""
+    geometry = (layer.kernel, layer.stride, layer.padding, layer.dilation)
+    return (
+        family(machine.capability) == 90
+        and (layer.groups, fill) == (1, 0)
+        and layer.channels * itemsize % 16 == 0
+        and weight_pitch * itemsize % 16 == 0
+        and tensor_map.im2col_reaches(*geometry)
+        and layer.pixels > 0
+    )
+
+
+def forward_choices(
+    machine: Architecture,
+    layer: Layer,
+    kind: str,
+    sizes: tuple[int, int],
+    weight_pitch: int,
+    fill: int = 0,
+) -> tuple[Space, Product]:
+    """The configurations that can run a forward pass, and the product that it is.
+
+    Args:
+        machine: the GPU.
+        layer: its sizes, with channels that copies can read.
+        kind: of multiplication.
+        sizes: bytes of a number of the image, of the output.
+        weight_pitch: numbers from filter to filter.
+        fill: the image's value that stands for zero, where the window leaves it.
+    """
+    if takes_tensor_copies(machine, layer, sizes[0], weight_pitch, fill):
+        product = products.forward_product(layer, kind, *sizes)
+        return BY_TENSOR_COPIES[kind], replace(product, run=layer.channels)
+    vectors = copied_at_once(layer.channels, sizes[0]) * sizes[0] == 16
+    return FORWARD[kind][vectors], forward_product(layer, kind, *sizes)
 
 
 # --- the products, as these kernels sum them ------------------------------------------------------
@@ -138,6 +201,8 @@ def _warp(config: Config) -> tuple[int, int]:
 
 def predicted(machine: Architecture, config: Config, product: Product, splits: int) -> float:
     """Seconds of the product in this many parts, and of adding them."""
+    if hopper.is_tile(config):
+        return _predicted_by_tensor_copies(machine, config, product)
     bm, bn, bk = (config[name] for name in ("BM", "BN", "BK"))
     size = product.itemsize
     blocks = -(-product.blocks(bk) // splits)
@@ -164,6 +229,16 @@ def predicted(machine: Architecture, config: Config, product: Product, splits: i
     return time + (4.0 * (splits + 1) * results) / machine.memory_rate + LAUNCH_S
 
 
+def _predicted_by_tensor_copies(machine: Architecture, config: Config, product: Product) -> float:
+    return hopper.seconds(
+        *(machine, config, product.kind),
+        count=hopper.tiles(config, product.rows, product.columns),
+        steps=product.blocks(hopper.ROW_BYTES // product.itemsize),
+        memory_bytes=product.memory_bytes,
+        out_bytes=product.itemsize,
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class _Case:
     """A product on a machine, as a key: a machine is known by its size."""
@@ -186,6 +261,8 @@ class _Case:
 
 def best_splits(machine: Architecture, config: Config, product: Product) -> int:
     """Into how many parts the sum is best cut with this configuration."""
+    if hopper.is_tile(config):
+        return 1
     blocks = product.blocks(config["BK"])
     possible = [splits for splits in SPLITS if splits == 1 or 2 * splits <= blocks]
     return min(possible, key=lambda splits: predicted(machine, config, product, splits))
@@ -231,8 +308,8 @@ def predicted_forward_share(
 ) -> float:
     """The same of a forward pass, with the copy that pads its channels."""
     wide = with_copies(layer)
-    space = FORWARD[kind][copied_at_once(wide.channels, itemsize) * itemsize == 16]
-    time = predicted_best(machine, space, forward_product(wide, kind, itemsize, itemsize), forced)
+    sizes, pitch = (itemsize, itemsize), wide.taps * wide.channels
+    time = predicted_best(machine, *forward_choices(machine, wide, kind, sizes, pitch), forced)
     if wide.channels != layer.channels:
         moved = layer.images * layer.height * layer.width * layer.groups * itemsize
         time += 2 * LAUNCH_S + moved * (layer.channels + wide.channels) / machine.memory_rate

@@ -23,6 +23,7 @@ INVALID_CONTEXT = 201
 
 _MAX_DYNAMIC_SHARED_BYTES = 8  # of CUfunction_attribute
 _RELAXED = 2  # of CUstreamCaptureMode
+_TENSOR_MAP_BYTES, _TENSOR_MAP_ALIGNMENT = 128, 64
 
 
 class Driver:
@@ -87,6 +88,15 @@ class Driver:
             yield
         finally:
             exchange(byref(mode))  # now holds the mode before
+
+    def tensor_map(self, kind: str, *arguments: Any) -> bytes:
+        """What ``cuTensorMapEncode{kind}`` makes of its arguments: all but where to put it."""
+        buffer = ctypes.create_string_buffer(_TENSOR_MAP_BYTES + _TENSOR_MAP_ALIGNMENT)
+        address = ctypes.addressof(buffer)
+        start = -address % _TENSOR_MAP_ALIGNMENT
+        encode = getattr(self._library, f"cuTensorMapEncode{kind}")
+        self._check(encode(c_void_p(address + start), *arguments), "describing a tensor to copy")
+        return buffer.raw[start : start + _TENSOR_MAP_BYTES]
 
     def explain(self, status: int) -> str:
         """A CUresult's name and text."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cvperf.backends.cuda import hopper, int8_gemm_hopper
 from cvperf.backends.cuda.configs import config_for
 from cvperf.backends.cuda.epilogue import ACTIVATION, TYPES, columns, factor
 from cvperf.backends.cuda.launch import Kernel, launch
@@ -20,7 +21,7 @@ from cvperf.backends.gpu.int8_operands import column_sums, pack_int8, readable
 from cvperf.backends.gpu.machine import machine
 from cvperf.backends.gpu.model import Architecture, Tiles, family, roofline, seconds
 
-__all__ = ["SPACE", "int8_gemm", "pack_int8", "predicted", "predicted_share", "splitting"]
+__all__ = ["SPACE", "int8_gemm", "pack_int8", "picked", "predicted", "predicted_share", "splitting"]
 
 REGISTERS = 65536
 """Of a processor, on every architecture so far."""
@@ -38,6 +39,8 @@ def _config(bm: int, bn: int, bk: int, warps_m: int, warps: int, stages: int) ->
 
 def shared_bytes(config: Config) -> int:
     """Shared memory: the stages of both factors; afterwards two slabs of the tile's sums."""
+    if hopper.is_tile(config):
+        return hopper.shared_bytes(config)
     stages = config.num_stages * (config["BM"] + config["BN"]) * config["BK"]
     slabs = 1 if config["BM"] == 16 * config["WARPS_M"] else 2
     return int(max(stages, slabs * 16 * config["WARPS_M"] * (config["BN"] + 8) * 4))
@@ -50,7 +53,12 @@ _SHIPPED = {
     "medium": _config(128, 128, 64, 2, 4, 4),
     "large": _config(128, 256, 64, 2, 8, 4),
 }
-_SHIPPED_90 = {**_SHIPPED, "few": _config(16, 32, 512, 1, 2, 4)}
+_SHIPPED_100 = {**_SHIPPED, "few": _config(16, 32, 512, 1, 2, 4)}
+_SHIPPED_90 = {
+    **_SHIPPED_100,
+    "large": hopper.tile(256, 192, 3),
+    "wide": hopper.tile(128, 256, 4),  # for fewer tiles
+}
 _MORE = (
     _config(16, 64, 256, 1, 4, 4),
     _config(32, 64, 256, 1, 4, 4),
@@ -58,11 +66,15 @@ _MORE = (
     _config(128, 128, 128, 2, 4, 3),
     _config(128, 256, 128, 2, 8, 3),
 )
+_MORE_90 = (
+    *(hopper.tile(256, 128, 4), hopper.tile(128, 128, 6)),
+    *(_SHIPPED["large"], *_MORE),
+)
 SPACE = Space(
     "int8_gemm",
-    shipped={80: _SHIPPED, 90: _SHIPPED_90, 100: _SHIPPED_90},
+    shipped={80: _SHIPPED, 90: _SHIPPED_90, 100: _SHIPPED_100},
     shared_bytes=shared_bytes,
-    more={80: (_config(16, 32, 512, 1, 2, 3), *_MORE), 90: _MORE, 100: _MORE},
+    more={80: (_config(16, 32, 512, 1, 2, 3), *_MORE), 90: _MORE_90, 100: _MORE},
 )
 
 
@@ -95,6 +107,9 @@ def int8_gemm(
     )
 
     def run(config: Config) -> None:
+        if hopper.is_tile(config):
+            int8_gemm_hopper.multiply(gpu, config, a, b, n, epilogue)
+            return
         tiles = _tiles(m, n, config)
         splits, steps = splitting(gpu, config, m, n, k, size)
         parts = out if splits == 1 else out.new_empty((splits, m, n), dtype=torch.int32)
@@ -112,7 +127,7 @@ def int8_gemm(
             launch(FINISH, grid, FINISH_THREADS, parts, splits, *epilogue)
 
     call = f"{bucket(m, n, k)} {'u8' if unsigned else 's8'} {out_dtype}"
-    kind = _kind(gpu, m, n, k, size)
+    kind = picked(gpu, m, n, k, size)
     run(config_for(SPACE, kind, call, gpu, lambda one: predicted(gpu, one, m, n, k, size), run))
     return out
 
@@ -124,7 +139,7 @@ def _kernel(unsigned: bool, config: Config) -> Kernel:
 
 
 @functools.lru_cache(4096)
-def _kind(gpu: Architecture, m: int, n: int, k: int, out_bytes: int) -> str:
+def picked(gpu: Architecture, m: int, n: int, k: int, out_bytes: int) -> str:
     """The shipped configuration that the model predicts to be fastest."""
     shipped = SPACE.shipped[family(gpu.capability)]
     return min(shipped, key=lambda kind: predicted(gpu, shipped[kind], m, n, k, out_bytes))
@@ -175,6 +190,8 @@ def predicted_share(gpu: Architecture, kind: str, m: int, n: int, k: int, out_by
 
 def predicted(gpu: Architecture, config: Config, m: int, n: int, k: int, out_bytes: int) -> float:
     """Seconds by the analytical model."""
+    if hopper.is_tile(config):
+        return int8_gemm_hopper.predicted(gpu, config, m, n, k, out_bytes)
     splits, steps = splitting(gpu, config, m, n, k, out_bytes)
     return _seconds(gpu, config, m, n, k, out_bytes, splits, steps)
 

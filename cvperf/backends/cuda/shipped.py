@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from cvperf.backends.gpu.shipped import Call
 
 OPS = (
-    *("conv2d", "int8_gemm", "elementwise"),
+    *("conv2d", "int8_gemm", "hopper", "elementwise"),
     *("nms", "roi_align", "roi_pool", "paste_masks"),
 )
-"""The ops whose ``shipped_<op>.py`` there is."""
+"""The ops whose ``shipped_<op>.py`` there is, and what ships beside them for sm_90a."""
 
 
 def calls() -> Iterator[Call]:

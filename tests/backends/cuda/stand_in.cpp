@@ -129,4 +129,27 @@ int cuLaunchKernel(void*, unsigned grid_x, unsigned grid_y, unsigned grid_z, uns
   return status_of_launches;
 }
 
+// The types are those of cuda.h; enumerations are ints. They tell what they were given in the map itself.
+int cuTensorMapEncodeTiled(char* map, int type, std::uint32_t rank, void* address, const std::uint64_t* dims,
+                           const std::uint64_t* strides, const std::uint32_t* box, const std::uint32_t* steps,
+                           int interleave, int swizzle, int promotion, int fill) {
+  if (reinterpret_cast<std::uintptr_t>(map) % 64) return kInvalidValue;
+  std::snprintf(map, 128, "tiled %d %u %p: %d %d, %d; box %u %u, steps %u %u; %d %d %d %d", type, rank, address,
+                int(dims[0]), int(dims[1]), int(strides[0]), box[0], box[1], steps[0], steps[1], interleave, swizzle,
+                promotion, fill);
+  return rank == 2 ? kSuccess : kInvalidValue;
+}
+
+int cuTensorMapEncodeIm2col(char* map, int type, std::uint32_t rank, void* address, const std::uint64_t* dims,
+                            const std::uint64_t* strides, const int* lower, const int* upper, std::uint32_t channels,
+                            std::uint32_t pixels, const std::uint32_t* steps, int interleave, int swizzle,
+                            int promotion, int fill) {
+  if (reinterpret_cast<std::uintptr_t>(map) % 64) return kInvalidValue;
+  std::snprintf(map, 128, "im2col %d %u %p: %d %d %d %d, %d; %d %d to %d %d; %u of %u, steps %u %u; %d %d %d %d", type,
+                rank, address, int(dims[0]), int(dims[1]), int(dims[2]), int(dims[3]), int(strides[2]), lower[0],
+                lower[1], upper[0], upper[1], channels, pixels, steps[1], steps[2], interleave, swizzle, promotion,
+                fill);
+  return kSuccess;
+}
+
 }  // extern "C"

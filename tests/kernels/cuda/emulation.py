@@ -31,7 +31,7 @@ FLAGS = [
     *("-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing"),
     # Kernels share inline variables only with their own library.
     *("-fvisibility=hidden", "-fno-gnu-unique"),
-    *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-parameter"),
+    *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-parameter", "-Wno-psabi"),
     *([f"-fsanitize={SANITIZER}", "-fno-omit-frame-pointer", "-g1"] if SANITIZER else []),
 ]
 

@@ -8,9 +8,11 @@ import pytest
 
 from tests.kernels.cuda import (
     test_conv2d,
+    test_conv2d_hopper,
     test_conv2d_int8,
     test_elementwise,
     test_int8_gemm,
+    test_int8_gemm_hopper,
     test_mainloop,
     test_nms,
     test_paste_masks,
@@ -25,7 +27,9 @@ from tests.kernels.cuda.harness import ON_GPU
 FAULTS: list[Fault] = [
     *test_mainloop.FAULTS,
     *test_int8_gemm.FAULTS,
+    *test_int8_gemm_hopper.FAULTS,
     *test_conv2d.FAULTS,
+    *test_conv2d_hopper.FAULTS,
     *test_conv2d_int8.FAULTS,
     *test_elementwise.FAULTS,
     *test_nms.FAULTS,
