@@ -62,7 +62,8 @@ def check(
     """Right under every schedule, with the same bits."""
     first: Tensor | None = None
     for schedule in SCHEDULES:
-        found = on_cuda(op, *args, schedule=schedule, **keywords)
+        # What sm_90a takes in its place has its own tests: test_conv2d_hopper.py.
+        found = on_cuda(op, *args, capability=80, schedule=schedule, **keywords)
         assert_close(found, expected, terms, f"{what}, {schedule}")
         assert first is None or torch.equal(found, first), f"{what}: other bits {schedule}"
         first = found

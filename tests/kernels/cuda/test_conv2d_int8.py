@@ -57,7 +57,8 @@ def check_exact(name: str, dtype: torch.dtype, zero: int) -> None:
     expected = exact(image, weight, zero, **geometry)
     steps = {"zero_point_input": zero, "out_dtype": torch.int32, **geometry}
     for schedule in SCHEDULES:
-        found = on_cuda(conv2d_int8, image, weight, schedule=schedule, **steps)
+        # What sm_90a takes in its place has its own tests: test_conv2d_hopper.py.
+        found = on_cuda(conv2d_int8, image, weight, capability=80, schedule=schedule, **steps)
         assert torch.equal(found.double(), expected), f"{name} {zero} {schedule}"
 
 
