@@ -43,19 +43,20 @@ _TRITON: _Order = (ORIGINAL, "triton", "cuda")
 #
 # Between ours, CUDA C++ comes first, whose launch costs the least.
 _PLAIN = {80: _CUDA, 90: _CUDA, 100: _CUDA}
-# But dense products: there it has mma.sync, which reaches 62 % of the tensor cores' rate on sm_90
-# and 30 % on sm_100 (published figures), where Triton's compiler uses wgmma and tcgen05.
-_DENSE = {80: _CUDA, 90: _TRITON, 100: _TRITON}
+# But dense products that have no wgmma or tcgen05 of ours: mma.sync reaches 62 % of the tensor
+# cores' rate on sm_90 and 30 % on sm_100 (published figures), and Triton's compiler uses the others.
+_MMA_SYNC = {80: _CUDA, 90: _TRITON, 100: _TRITON}
+_WGMMA = {80: _CUDA, 90: _CUDA, 100: _TRITON}
 
 DEFAULT_ORDER: Mapping[str, Mapping[int, _Order]] = {
-    "conv2d": _DENSE,
-    "conv2d_input_grad": _DENSE,
-    "conv2d_weight_grad": _DENSE,
-    "conv2d_int8": _DENSE,
+    "conv2d": _WGMMA,
+    "conv2d_input_grad": _MMA_SYNC,
+    "conv2d_weight_grad": _MMA_SYNC,
+    "conv2d_int8": _WGMMA,
     "pack_conv2d_int8": _PLAIN,
-    "int8_gemm": _DENSE,
+    "int8_gemm": _WGMMA,
     "pack_int8": _PLAIN,
-    "int4_linear": _DENSE,
+    "int4_linear": _MMA_SYNC,
     "roi_align": _PLAIN,
     "roi_align_backward": _PLAIN,
     "multiscale_roi_align": _PLAIN,
