@@ -97,8 +97,9 @@ class Compiled:
         return tuple(one for one in NOTABLE if self.has(one))
 
 
+@functools.lru_cache(maxsize=512)
 def tool(name: str, option: str, cubin: bytes) -> str:
-    """What cuobjdump or nvdisasm prints about a cubin."""
+    """What cuobjdump or nvdisasm prints about a cubin. Half a second, and many calls share one."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
