@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types imports unit triton cuda emulated address thread asan gpu format clean
+.PHONY: demo test lint types imports unit kernels emulated triton address thread asan gpu format clean
 .DEFAULT_GOAL := test
 
 # Remade when the project's dependencies, build logic or native sources change.
@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml $(NATIVE) | $(BIN)/python
 demo: $(STAMP)
 	@$(BIN)/cvperf bench demo
 
-test: lint types imports unit triton cuda asan
+test: lint types imports unit kernels asan
 	@echo "== PASSED: lint, types, import contracts, tests, Triton and CUDA kernels, AddressSanitizer"
 
 lint: $(STAMP)
@@ -45,17 +45,17 @@ unit: $(STAMP)
 	@echo "== tests"
 	@$(BIN)/python -m pytest
 
-# The Triton kernels in Triton's interpreter, which takes a process of its own. That they compile for
-# every GPU is among the tests above.
+# The GPU kernels where there is no GPU, side by side. That they compile for every GPU is among the tests above.
+kernels: $(STAMP)
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target emulated triton address thread
+
+# The Triton kernels in Triton's interpreter, which takes a process of its own.
 triton: $(STAMP)
 	@echo "== tests of the Triton kernels, interpreted"
 	@TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/kernels/triton
 
-# The CUDA kernels in the emulator: under every schedule, and under two sanitizers (planted faults end
-# a sanitizer's process, so these are for the first). The three run side by side.
-cuda: $(STAMP)
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target emulated address thread
-
+# The CUDA kernels in the emulator: under every schedule, and under two sanitizers (planted faults end a sanitizer's
+# process, so these are for the first).
 emulated: $(STAMP)
 	@echo "== tests of the CUDA kernels, emulated"
 	@CVPERF_EMULATE_CUDA=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/kernels/cuda
