@@ -4,6 +4,7 @@ address -m pytest ...`` (or ``thread``) runs this Python with the rest as its ar
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -42,9 +43,10 @@ def _library(name: str) -> str:
 
 
 def _may_fix_addresses() -> bool:
-    return (
-        subprocess.run(["setarch", "-R", "true"], capture_output=True, check=False).returncode == 0
-    )
+    if shutil.which("setarch") is None:
+        return False
+    tried = subprocess.run(["setarch", "-R", "true"], capture_output=True, check=False)
+    return tried.returncode == 0
 
 
 if __name__ == "__main__":
