@@ -44,7 +44,7 @@ _TRITON: _Order = (ORIGINAL, "triton", "cuda")
 # Between ours, CUDA C++ comes first, whose launch costs the least.
 _PLAIN = {80: _CUDA, 90: _CUDA, 100: _CUDA}
 # But dense products that have no wgmma or tcgen05 of ours: mma.sync reaches 62 % of the tensor
-# cores' rate on sm_90 and 30 % on sm_100 (published figures), and Triton's compiler uses the others.
+# cores' rate on sm_90 and 30 % on sm_100 (published figures), where Triton uses the others.
 _MMA_SYNC = {80: _CUDA, 90: _TRITON, 100: _TRITON}
 _WGMMA = {80: _CUDA, 90: _CUDA, 100: _TRITON}
 
