@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from cvperf.backends.cuda import cache, shipped
+from cvperf.backends.cuda import cache, compiler, shipped
 from cvperf.backends.cuda.kernel import Kernel
 from cvperf.backends.cuda.offline import launched
 from cvperf.backends.gpu.model import Architecture
@@ -32,6 +32,7 @@ def build(gpus: Iterable[Architecture], done: Callable[[str], None] = lambda nam
     Raises:
         CompileError, UnsupportedError: as ``compile_kernel``, of the first that fails.
     """
+    compiler.compiler()  # what it imports is not to be imported by several threads at once
     pairs = wanted(gpus)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         running = {pool.submit(cache.binary, *pair): pair for pair in pairs}

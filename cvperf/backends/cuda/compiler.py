@@ -6,6 +6,7 @@ import functools
 import importlib
 import importlib.util
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,14 +190,25 @@ def _version() -> tuple[int, int]:
 _INSTALL = "pip install 'cvperf[cuda13]' (or 'cvperf[cuda12]' with a torch for CUDA 12)"
 
 
-@functools.cache
 def _core() -> Any:
-    """``cuda.core``; before 0.5 its content was in ``cuda.core.experimental``."""
+    """``cuda.core``. Threads that import it at once may find half of it, so one does."""
+    with _importing:
+        return _imported()
+
+
+_importing = threading.Lock()
+
+
+@functools.cache
+def _imported() -> Any:
+    """Before 0.5 its content was in ``cuda.core.experimental``."""
     try:
         core = importlib.import_module("cuda.core")
         return core if hasattr(core, "Program") else _experimental()
     except ImportError as error:
-        raise UnsupportedError(f"cuda.core is needed to compile kernels: {_INSTALL}") from error
+        raise UnsupportedError(
+            f"cuda.core is needed to compile kernels: {_INSTALL}; {error}"
+        ) from error
 
 
 def _experimental() -> ModuleType:

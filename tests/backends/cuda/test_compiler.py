@@ -83,11 +83,11 @@ def test_without_cuda_core_the_error_names_the_extra(
     def missing(name: str) -> None:
         raise ImportError(name)
 
-    compiler._core.cache_clear()
+    compiler._imported.cache_clear()
     monkeypatch.setattr("importlib.import_module", missing)
     with pytest.raises(cvperf.UnsupportedError, match=r"pip install 'cvperf\[cuda13\]'"):
         compile_kernel(Request.of(SCALE, 90))
-    compiler._core.cache_clear()
+    compiler._imported.cache_clear()
 
 
 def test_without_cuda_core_the_registry_is_told_why(
