@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,24 @@ def test_without_headers_the_error_names_their_package(monkeypatch: pytest.Monke
     with pytest.raises(cvperf.UnsupportedError, match="pip install 'nvidia-cuda-runtime=="):
         compiler.headers()
     compiler.headers.cache_clear()
+
+
+_FOUR_THREADS = """
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from cvperf.backends.cuda import compiler
+together = Barrier(4)
+def ask(_):
+    together.wait()
+    return compiler.compiler()
+with ThreadPoolExecutor(4) as pool:
+    print(len(set(pool.map(ask, range(4)))))
+"""
+
+
+def test_threads_that_begin_together_find_the_whole_of_cuda_core() -> None:
+    """Half-imported it passed for an old version; in a process that has not imported it yet."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FOUR_THREADS], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "1\n", done.stderr
