@@ -28,7 +28,14 @@ SANITIZER = os.environ.get("CVPERF_EMULATOR_SANITIZER", "")
 """``address`` or ``thread``: the process must have that sanitizer's library loaded first."""
 
 FLAGS = [
-    *("-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing"),
+    # AddressSanitizer's checks take longest to optimise, and little of the time to run.
+    *(
+        "-std=c++17",
+        "-O0" if SANITIZER == "address" else "-O1",
+        "-fPIC",
+        "-ffp-contract=off",
+        "-fno-strict-aliasing",
+    ),
     # Kernels share inline variables only with their own library.
     *("-fvisibility=hidden", "-fno-gnu-unique"),
     *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-parameter", "-Wno-psabi"),
