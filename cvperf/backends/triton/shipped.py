@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from cvperf.backends.gpu import shipped_elementwise
 from cvperf.backends.gpu.model import Architecture, streamed_share
 from cvperf.backends.gpu.shipped import Call, channels_last, meta
 
 
 def calls() -> Iterator[Call]:
     """Every call of every op."""
-    from cvperf.backends.triton import shipped_conv2d
+    from cvperf.backends.triton import elementwise, shipped_conv2d
 
     yield from shipped_conv2d.calls()
     yield from roi_align()
@@ -27,7 +28,7 @@ def calls() -> Iterator[Call]:
     yield from int8_gemm()
     yield from int4_linear()
     yield from paste_masks()
-    yield from elementwise()
+    yield from shipped_elementwise.calls(elementwise)
 
 
 def int8_gemm() -> Iterator[Call]:
@@ -282,61 +283,3 @@ def paste_masks() -> Iterator[Call]:
 
     yield call("800x1333", 800, 1333, 0.5)
     yield call("480x640, values", 480, 640, None)
-
-
-def elementwise() -> Iterator[Call]:
-    from cvperf.backends.triton import elementwise as backend
-
-    def call(op: str, name: str, bytes: int, run: Callable[[], Tensor]) -> Call:
-        return Call(op, name, run, functools.partial(streamed_share, memory_bytes=bytes))
-
-    def features(dtype: torch.dtype, channels_last: bool = True) -> Tensor:
-        format = torch.channels_last if channels_last else torch.contiguous_format
-        return meta(8, 256, 56, 56, dtype=dtype).contiguous(memory_format=format)
-
-    half, planes = features(torch.bfloat16), features(torch.bfloat16, channels_last=False)
-    bias, scale, zero = meta(256, dtype=torch.bfloat16), meta(256), meta(1, dtype=torch.int32)
-    yield call(
-        "bias_activation",
-        "channels-last, bfloat16, residual, relu",
-        3 * half.nbytes,
-        lambda: backend.bias_activation(half, bias, half, "relu"),
-    )
-    yield call(
-        "bias_activation",
-        "NCHW, bfloat16, silu",
-        2 * half.nbytes,
-        lambda: backend.bias_activation(planes, bias, None, "silu"),
-    )
-    yield call(
-        "quantize",
-        "a scale for all",
-        3 * half.numel(),
-        lambda: backend.quantize(half, meta(1), zero, None, torch.int8),
-    )
-    yield call(
-        "quantize",
-        "a scale a channel",
-        5 * half.numel(),
-        lambda: backend.quantize(features(torch.float32), scale, zero, 1, torch.uint8),
-    )
-    yield call(
-        "dequantize",
-        "a scale a channel",
-        3 * half.numel(),
-        lambda: backend.dequantize(features(torch.int8), scale, zero, 1, torch.bfloat16),
-    )
-
-    pixels = meta(8, 640, 640, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
-
-    def normalize(name: str, image: Tensor, dtype: torch.dtype, channels_last: bool) -> Call:
-        return call(
-            "normalize_image",
-            name,
-            image.numel() * (1 + dtype.itemsize),
-            lambda: backend.normalize_image(image, [0.5] * 3, [0.25] * 3, dtype, channels_last),
-        )
-
-    yield normalize("pixels to pixels", pixels, torch.bfloat16, True)
-    yield normalize("pixels to planes", pixels, torch.bfloat16, False)
-    yield normalize("planes to pixels", pixels.contiguous(), torch.float32, True)
