@@ -19,7 +19,6 @@ from cvperf.backends.cuda.conv2d_plan import (
     copied_at_once,
     forward_choices,
     run_best,
-    shared_bytes,
     with_copies,
 )
 from cvperf.backends.cuda.conv2d_shared import (
@@ -30,6 +29,7 @@ from cvperf.backends.cuda.conv2d_shared import (
     reduce,
 )
 from cvperf.backends.cuda.launch import Kernel, launch
+from cvperf.backends.cuda.mainloop import shared_bytes
 from cvperf.backends.gpu.configs import Config
 from cvperf.backends.gpu.conv2d_layer import Layer
 from cvperf.backends.gpu.conv2d_shared import (

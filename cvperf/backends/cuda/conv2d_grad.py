@@ -17,7 +17,6 @@ from cvperf.backends.cuda.conv2d_plan import (
     copied_at_once,
     input_grad_product,
     run_best,
-    shared_bytes,
     up_to_copies,
     weight_grad_product,
     with_copies,
@@ -29,6 +28,7 @@ from cvperf.backends.cuda.conv2d_shared import (
     reduce,
 )
 from cvperf.backends.cuda.launch import Kernel, launch
+from cvperf.backends.cuda.mainloop import shared_bytes
 from cvperf.backends.gpu.configs import Config
 from cvperf.backends.gpu.conv2d_layer import Layer
 from cvperf.backends.gpu.conv2d_shared import NO_EPILOGUE, Output, layer_of, taps_first

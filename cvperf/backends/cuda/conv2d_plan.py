@@ -14,6 +14,7 @@ from typing import Any
 
 from cvperf.backends.cuda import hopper, tensor_map
 from cvperf.backends.cuda.configs import config_for
+from cvperf.backends.cuda.mainloop import MMA_SYNC, shared_bytes
 from cvperf.backends.gpu import conv2d_product as products
 from cvperf.backends.gpu.configs import Config, Space, bucket
 from cvperf.backends.gpu.conv2d_layer import Layer, vector_of
@@ -22,11 +23,6 @@ from cvperf.backends.gpu.model import LAUNCH_S, Architecture, Tiles, family, sec
 
 GROUP = 8
 """Rows of tiles that are taken before the next column: what they share stays in L2."""
-
-# mma.sync against the rate of the architecture's own instruction: wgmma, tcgen05. Published
-# microbenchmarks have 62 % on an H100; for a B200 it is a guess.
-_MMA_SYNC = {80: 1.0, 90: 0.62, 100: 0.3}
-
 
 _LEAST = 4
 """Numbers that a copy reads at least: 4 bytes of 8-bit ones, 8 of 16-bit ones."""
@@ -59,15 +55,6 @@ def _tile(
 ) -> Config:
     """``depth`` in bytes."""
     return Config.of(warps, stages, BM=bm, BN=bn, BK=depth // itemsize, WARPS_M=warps_m)
-
-
-def shared_bytes(itemsize: int, config: Config) -> int:
-    """Shared memory: the stages of both factors; afterwards two slabs of the tile's sums."""
-    if hopper.is_tile(config):
-        return hopper.shared_bytes(config)
-    stages = config.num_stages * (config["BM"] + config["BN"]) * config["BK"] * itemsize
-    slabs = 1 if config["BM"] == 16 * config["WARPS_M"] else 2
-    return int(max(stages, slabs * 16 * config["WARPS_M"] * (config["BN"] + 8) * 4))
 
 
 def _space(name: str, itemsize: int, few: tuple[int, ...] | None = None) -> Space:
@@ -220,7 +207,7 @@ def predicted(machine: Architecture, config: Config, product: Product, splits: i
             memory_bytes=product.memory_bytes + (4 * splits * results if splits > 1 else 0),
             # The start and end of a tile cost as much as 16 more rows and columns. A second tile
             # on a processor hides latency; it adds no arithmetic.
-            efficiency=_MMA_SYNC[family(machine.capability)] * bm / (bm + 16) * bn / (bn + 16),
+            efficiency=MMA_SYNC[family(machine.capability)] * bm / (bm + 16) * bn / (bn + 16),
             l1_bytes=read * (bm + bn + fragments),  # shared memory: written once, read by ldmatrix
         ),
     )

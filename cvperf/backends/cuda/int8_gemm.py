@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvperf.backends.cuda import hopper, int8_gemm_hopper
+from cvperf.backends.cuda import hopper, int8_gemm_hopper, mainloop
 from cvperf.backends.cuda.configs import config_for
 from cvperf.backends.cuda.epilogue import ACTIVATION, TYPES, columns, factor
 from cvperf.backends.cuda.launch import Kernel, launch
@@ -35,15 +35,6 @@ FINISH_THREADS = 128
 
 def _config(bm: int, bn: int, bk: int, warps_m: int, warps: int, stages: int) -> Config:
     return Config.of(warps, stages, BM=bm, BN=bn, BK=bk, WARPS_M=warps_m)
-
-
-def shared_bytes(config: Config) -> int:
-    """Shared memory: the stages of both factors; afterwards two slabs of the tile's sums."""
-    if hopper.is_tile(config):
-        return hopper.shared_bytes(config)
-    stages = config.num_stages * (config["BM"] + config["BN"]) * config["BK"]
-    slabs = 1 if config["BM"] == 16 * config["WARPS_M"] else 2
-    return int(max(stages, slabs * 16 * config["WARPS_M"] * (config["BN"] + 8) * 4))
 
 
 # Few rows; skinny; medium: two tiles on a processor; large. The model picks.
@@ -73,7 +64,7 @@ _MORE_90 = (
 SPACE = Space(
     "int8_gemm",
     shipped={80: _SHIPPED, 90: _SHIPPED_90, 100: _SHIPPED_100},
-    shared_bytes=shared_bytes,
+    shared_bytes=functools.partial(mainloop.shared_bytes, 1),
     more={80: (_config(16, 32, 512, 1, 2, 3), *_MORE), 90: _MORE_90, 100: _MORE},
 )
 
@@ -119,7 +110,7 @@ def int8_gemm(
             32 * config.num_warps,
             *(a, b, parts, *epilogue[1:]),
             *(k, np.int64(a.stride(0)), steps, GROUP),
-            shared_bytes=shared_bytes(config),
+            shared_bytes=mainloop.shared_bytes(1, config),
         )
         if splits > 1:
             threads = math.ceil(n / columns(out_dtype))
@@ -163,7 +154,7 @@ def _blocks(gpu: Architecture, config: Config) -> int:
     rows, across = _warp(config)
     registers = min(255, rows * across // 32 + 2 * (rows + across) // 4 + 56)
     by_registers = REGISTERS // (32 * config.num_warps * registers)
-    return max(1, min(gpu.shared_bytes // (shared_bytes(config) + 1024), by_registers))
+    return max(1, min(gpu.shared_bytes // (mainloop.shared_bytes(1, config) + 1024), by_registers))
 
 
 @functools.lru_cache(4096)
@@ -196,11 +187,6 @@ def predicted(gpu: Architecture, config: Config, m: int, n: int, k: int, out_byt
     return _seconds(gpu, config, m, n, k, out_bytes, splits, steps)
 
 
-# mma.sync against the rate of the architecture's own instruction: wgmma, tcgen05. Published
-# microbenchmarks have 62 % on an H100; for a B200 it is a guess.
-_MMA_SYNC = {80: 1.0, 90: 0.62, 100: 0.3}
-
-
 def _seconds(
     gpu: Architecture, config: Config, m: int, n: int, k: int, out_bytes: int,
     splits: int, steps: int,
@@ -216,7 +202,7 @@ def _seconds(
         l2_bytes=(bm + bn) * depth + bm * bn * stored,
         memory_bytes=(m + n) * k + m * n * out_bytes,
         blocks=_blocks(gpu, config),
-        efficiency=_MMA_SYNC[family(gpu.capability)],
+        efficiency=mainloop.MMA_SYNC[family(gpu.capability)],
         l1_bytes=(bm + bn + fragments) * depth,  # shared memory: written once, read by ldmatrix
     )
     return seconds(gpu, tiles, launches=1 if splits == 1 else 2)
