@@ -1,9 +1,9 @@
 // Launches of GPU kernels through a function of cuLaunchKernel's type, given by its address: the driver's, or a
 // stand-in of the tests. No CUDA header or library is needed to build this, and one binary serves every driver.
-#include "kernel_launch.hpp"
-
-#include <cstring>
 #include <limits>
+#include <string>
+
+#include "bindings.hpp"
 
 namespace cvperf {
 namespace {
@@ -50,8 +50,8 @@ void append_bytes(std::string& buffer, py::handle argument) {
   PyBuffer_Release(&view);
 }
 
-}  // namespace
-
+// Tensors become their address, int a 32-bit integer, float a 32-bit float, None a null pointer, and an object with a
+// buffer (a NumPy scalar, the bytes of a tensor map) its bytes, aligned to their number or at most 64.
 std::string pack_arguments(const py::tuple& arguments) {
   static PyObject* const data_ptr = PyUnicode_InternFromString("data_ptr");
   std::string buffer;
@@ -76,6 +76,8 @@ std::string pack_arguments(const py::tuple& arguments) {
   }
   return buffer;
 }
+
+}  // namespace
 
 void bind_kernel_launch(py::module_& m) {
   m.def(
