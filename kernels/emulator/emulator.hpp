@@ -14,16 +14,9 @@
 // What it does not cover: time, blocks that wait for each other, clusters. What sm_90a adds is in hopper.hpp.
 // The scheme of fibers and of meeting points follows GPU emulators like Ocelot (Diamos et al., PACT 2010) and pocl.
 #pragma once
-#include "language.hpp"
-//
-#include "fiber.hpp"
-//
-#include "block.hpp"
-#include "rendezvous.hpp"
-#include "shared_memory.hpp"
-//
+#include "entry.hpp"
 #include "half.hpp"
 #include "intrinsics.hpp"
+#include "language.hpp"
+#include "shared_memory.hpp"
 #include "tensor_cores.hpp"
-//
-#include "entry.hpp"

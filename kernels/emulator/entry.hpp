@@ -4,6 +4,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "block.hpp"
+
 namespace emulator {
 
 // Reads arguments at their natural alignment.

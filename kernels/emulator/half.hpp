@@ -1,5 +1,6 @@
 // float16 and bfloat16 as CUDA names them, rounded to nearest even. Kernels compute in float32, so conversions suffice.
 #pragma once
+#include "language.hpp"
 
 namespace emulator {
 

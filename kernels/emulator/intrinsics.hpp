@@ -1,5 +1,7 @@
 // CUDA's functions: barriers, exchanges between lanes, atomics, bits and arithmetic.
 #pragma once
+#include "half.hpp"
+#include "rendezvous.hpp"
 
 // --- Barriers ---------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Runs launches of CUDA kernels in the emulator of ``kernels/emulator``: builds each, calls it.
 
-A kernel is built by g++ when it is first launched and kept in ``build/emulator`` under a hash of
-everything it is made from.
+The emulator is built by g++ once, a kernel when it is first launched; both are kept in
+``build/emulator`` under a hash of everything they are made from.
 """
 
 from __future__ import annotations
@@ -28,19 +28,14 @@ SANITIZER = os.environ.get("CVPERF_EMULATOR_SANITIZER", "")
 """``address`` or ``thread``: the process must have that sanitizer's library loaded first."""
 
 FLAGS = [
-    # AddressSanitizer's checks take longest to optimise, and little of the time to run.
-    *(
-        "-std=c++17",
-        "-O0" if SANITIZER == "address" else "-O1",
-        "-fPIC",
-        "-ffp-contract=off",
-        "-fno-strict-aliasing",
-    ),
-    # Kernels share inline variables only with their own library.
+    *("-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing"),
+    # A kernel shares the emulator's state with nobody.
     *("-fvisibility=hidden", "-fno-gnu-unique"),
     *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-parameter", "-Wno-psabi"),
     *([f"-fsanitize={SANITIZER}", "-fno-omit-frame-pointer", "-g1"] if SANITIZER else []),
 ]
+# AddressSanitizer's checks of a kernel take longest to optimise, and little of the time to run.
+KERNEL_FLAGS = [*FLAGS, "-O0" if SANITIZER == "address" else "-O1"]
 
 
 @dataclass(frozen=True)
@@ -136,8 +131,13 @@ def _function(kernel: Kernel, capability: int, folder: Path) -> Any:
 def _built(kernel: Kernel, capability: int, folder: Path) -> Path:
     """The library of one kernel."""
     text = f'#include "emulator.hpp"\n#include "{kernel.file}"\nEMULATE({kernel.name})\n'
-    flags = [*FLAGS, f"-DCVPERF_ARCH={capability}"]
-    made_from = [text, *flags, _emulator(), *sources_of(kernel.file, folder / "cuda").values()]
+    flags = [*KERNEL_FLAGS, f"-DCVPERF_ARCH={capability}"]
+    made_from = [
+        text,
+        *flags,
+        _emulator_source(),
+        *sources_of(kernel.file, folder / "cuda").values(),
+    ]
     library = BUILD / f"{_key(made_from)}.so"
     if library.exists():
         return library
@@ -145,7 +145,7 @@ def _built(kernel: Kernel, capability: int, folder: Path) -> Path:
     source = library.with_suffix(".cpp")
     source.write_text(text)
     include = [f"-I{path}" for path in (precompiled, folder / "cuda")]
-    done = _compile([*flags, *include, "-shared", str(source)], library)
+    done = _compile([*flags, *include, "-shared", str(source), str(_emulator_object())], library)
     if done.returncode != 0:
         raise EmulationError(f"{kernel} does not compile for the emulator:\n{done.stderr[:4000]}")
     return library
@@ -154,7 +154,7 @@ def _built(kernel: Kernel, capability: int, folder: Path) -> Path:
 @functools.cache
 def _precompiled(flags: tuple[str, ...]) -> Path:
     """A folder whose ``emulator.hpp`` is the emulator, parsed once for all kernels."""
-    folder = BUILD / _key([*flags, _emulator()])
+    folder = BUILD / _key([*flags, _emulator_source()])
     header = folder / "emulator.hpp"
     if not header.with_suffix(".hpp.gch").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,6 +162,16 @@ def _precompiled(flags: tuple[str, ...]) -> Path:
         done = _compile([*flags, "-x", "c++-header", str(header)], header.with_suffix(".hpp.gch"))
         done.check_returncode()
     return folder
+
+
+@functools.cache
+def _emulator_object() -> Path:
+    """What all kernels link with."""
+    linked = BUILD / f"{_key([*FLAGS, _emulator_source()])}.o"
+    if not linked.exists():
+        files = [str(file) for file in sorted(SOURCES.glob("emulator/*.cpp"))]
+        _compile([*FLAGS, "-O1", "-r", "-nostdlib", *files], linked).check_returncode()
+    return linked
 
 
 def _compile(arguments: list[str], out: Path) -> subprocess.CompletedProcess[str]:
@@ -179,5 +189,5 @@ def _key(made_from: list[str]) -> str:
 
 
 @functools.cache
-def _emulator() -> str:
-    return "\0".join(file.read_text() for file in sorted(SOURCES.glob("emulator/*.hpp")))
+def _emulator_source() -> str:
+    return "\0".join(file.read_text() for file in sorted(SOURCES.glob("emulator/*.?pp")))
