@@ -34,5 +34,6 @@ void bind_memory(py::module_& m);
 void bind_kernel_launch(py::module_& m);
 void bind_torch_calls(py::module_& m);
 void bind_replays(py::module_& m);
+void bind_plan(py::module_& m);
 
 }  // namespace cvperf

@@ -26,6 +26,7 @@ PYBIND11_MODULE(_C, m) {
 
   bind_torch_calls(m);
   bind_replays(m);  // before what derives from Call
+  bind_plan(m);
   bind_nms(m);
   bind_roi_align(m);
   bind_conv2d(m);

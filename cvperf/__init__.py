@@ -1,7 +1,8 @@
 """cvperf: fast kernels for convolutional networks.
 
 ``cvperf.ops`` has the ops; ``cvperf.use`` and ``cvperf.enable`` serve them to models you did not
-write; ``cvperf.explain`` says who ran what, and why; ``cvperf.profile`` says where time goes.
+write; ``cvperf.optimize`` turns such a model into a plan of fused kernels; ``cvperf.explain`` says
+who ran what, and why; ``cvperf.profile`` says where time goes.
 """
 
 from __future__ import annotations
@@ -19,19 +20,25 @@ __version__ = version("cvperf")
 
 __all__ = [
     "ArgumentError",
+    "FusionConfig",
     "UnsupportedError",
     "__version__",
     "disable",
     "enable",
     "explain",
     "ops",
+    "optimize",
     "profile",
     "use",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """``profile`` is imported by its first use: importing cvperf stays fast."""
+    """What brings in more than ops is imported by its first use: importing cvperf stays fast."""
+    if name in ("optimize", "FusionConfig"):
+        from cvperf.dropin import optimize
+
+        return getattr(optimize, name)
     if name == "profile":
         from cvperf.profiler import profile
 

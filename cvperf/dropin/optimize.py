@@ -1,0 +1,299 @@
+"""``cvperf.optimize``: a model you did not write, with the same call, faster."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from cvperf import _C, engine
+from cvperf.dropin.switch import use
+from cvperf.engine.explanation import PlanExplanation, explain_plan
+from cvperf.errors import ArgumentError, describe
+
+MOST_CAPTURES = 8
+"""A module that must be traced anew for every input is not worth tracing: after so many it runs as
+it is."""
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Float kernels in the model's own dtype.
+
+    Attributes:
+        plans: how many sizes of input to keep ready; the longest unused goes first.
+    """
+
+    plans: int = 16
+
+    def __post_init__(self) -> None:
+        if self.plans < 1:
+            raise ArgumentError(f"plans must be at least 1, got {self.plans}")
+
+
+def optimize(
+    model: nn.Module,
+    config: FusionConfig | None = None,
+    example_inputs: Any = None,
+) -> OptimizedModel:
+    """A module with the same call as ``model``, for inference, faster.
+
+    It is traced by torch.export, batch norm is folded, activations and sums are computed by the
+    convolution before them, images stay channels-last, weights are packed once, and what comes
+    out is a flat list of kernels' calls on one block of memory. What no kernel of ours serves runs
+    as torch's operator. A model that cannot be traced as a whole is split: its children are
+    optimised each by itself, and what is between them runs as it is, with torchvision's NMS and
+    RoI Align on our kernels. ``explain()`` of the result says who runs what.
+
+    Args:
+        model: in evaluation mode; it is not changed, and later changes to its weights are not seen.
+        config: what to do; :class:`FusionConfig` if None.
+        example_inputs: a tensor or a tuple of the call's arguments, to trace now; None traces at
+            the first call. Other sizes are planned when they are first met.
+
+    Returns:
+        An :class:`OptimizedModel`. Its answers have no gradient.
+
+    Raises:
+        ArgumentError: the model is in training mode.
+        TypeError: an argument is of the wrong type.
+
+    Example:
+        >>> fast = cvperf.optimize(model.eval(), example_inputs=image)
+        >>> logits = fast(image)
+        >>> print(fast.explain())
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {describe(model)}")
+    if config is not None and not isinstance(config, FusionConfig):
+        raise TypeError(f"config must be a FusionConfig or None, got {describe(config)}")
+    if any(module.training for module in model.modules()):
+        raise ArgumentError(
+            "model must be in evaluation mode: an optimised model is for inference. Call "
+            "model.eval() first"
+        )
+    optimized = OptimizedModel(model, config or FusionConfig())
+    if example_inputs is not None:
+        args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+        optimized(*args)
+    return optimized
+
+
+class OptimizedModel(nn.Module):
+    """What :func:`optimize` returns: called as the model it was made of.
+
+    Attributes:
+        original: that model.
+    """
+
+    def __init__(self, model: nn.Module, config: FusionConfig, name: str = "") -> None:
+        super().__init__()
+        self.__dict__["original"] = model  # not a child: nothing of it is to be found twice
+        self._config = config
+        self._name = name
+        self._weights = engine.Weights()
+        self._captured: list[engine.Captured] = []
+        self._plans: OrderedDict[Any, tuple[engine.Captured, engine.Plan]] = OrderedDict()
+        self._lock = threading.RLock()
+        self._split: nn.Module | None = None
+        self._why = ""
+        self.training = False
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self._split is not None:
+            return self._run_split(args, kwargs)
+        leaves, structure = pytree.tree_flatten((args, kwargs))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        _check(tensors)
+        with torch.no_grad():
+            found = self._find(_key(leaves, structure), args, kwargs, tensors)
+            if found is None:
+                return self._run_split(args, kwargs)
+            captured, plan = found
+            return pytree.tree_unflatten(plan.run(tensors), captured.answers)
+
+    def explain(self) -> ModelExplanation:
+        """Who runs what, and why."""
+        parts = () if self._split is None else tuple(_parts(self._split))
+        return ModelExplanation(
+            self._name,
+            type(self.original).__name__,
+            tuple(explain_plan(plan) for _, plan in self._plans.values()),
+            self._why,
+            tuple(part.explain() for part in parts),
+        )
+
+    def train(self, mode: bool = True) -> OptimizedModel:
+        if mode:
+            raise ArgumentError(
+                "an optimised model is for inference; train the model it was made of and "
+                "optimise that again"
+            )
+        return self
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> OptimizedModel:
+        raise ArgumentError(
+            "an optimised model stays on the device and in the dtype that it was made in; move the "
+            "model it was made of and optimise that again"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are traced anew."""
+        return OptimizedModel, (self.original, self._config, self._name)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["original"], name)
+
+    # --- plans
+
+    def _find(
+        self, key: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor]
+    ) -> tuple[engine.Captured, engine.Plan] | None:
+        """The plan for such a call; None if the model cannot be traced."""
+        with self._lock:
+            if key in self._plans:
+                self._plans.move_to_end(key)
+                return self._plans[key]
+            captured = self._graph_for(args, kwargs, tensors)
+            if captured is None:
+                return None
+            plan = engine.plan(captured.graph, self._weights, tensors)
+            self._plans[key] = (captured, plan)
+            while len(self._plans) > self._config.plans:
+                self._plans.popitem(last=False)
+            return captured, plan
+
+    def _graph_for(
+        self, args: Any, kwargs: Mapping[str, Any], tensors: Sequence[Tensor]
+    ) -> engine.Captured | None:
+        for known in self._captured:
+            if known.takes(args, kwargs):
+                return known
+        if len(self._captured) == MOST_CAPTURES:
+            self._give_up(f"{MOST_CAPTURES} inputs in a row each needed a graph of their own")
+            return None
+        if not tensors or any(tensor.device.type != "cpu" for tensor in tensors):
+            self._give_up("it was called without a tensor on the CPU")
+            return None
+        try:
+            captured = engine.capture(self.original, args, kwargs)
+        except engine.UNTRACEABLE as error:
+            self._give_up(f"torch.export: {_first_line(error)}")
+            return None
+        engine.fuse(captured.graph)
+        self._captured.append(captured)
+        return captured
+
+    # --- without a plan
+
+    def _give_up(self, why: str) -> None:
+        self._why = why
+        self._split = _with_parts(self.original, self._config, self._name)
+        self._plans.clear()
+        self._captured.clear()
+
+    def _run_split(self, args: Any, kwargs: Any) -> Any:
+        assert self._split is not None
+        if self._name:
+            return self._split(*args, **kwargs)
+        with torch.no_grad(), use("nms", "roi_align", "roi_pool"):
+            return self._split(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class ModelExplanation:
+    """Of an optimised model or a part of it.
+
+    Attributes:
+        name: of the part within the model; empty for the whole.
+        kind: its class.
+        plans: one for each size of input that is ready.
+        why: why it has none and runs as it is, but for its parts; empty if it has.
+        parts: of a model that was split.
+    """
+
+    name: str
+    kind: str
+    plans: tuple[PlanExplanation, ...]
+    why: str
+    parts: tuple[ModelExplanation, ...]
+
+    def __str__(self) -> str:
+        title = f"{self.name or 'model'} ({self.kind})"
+        lines = [f"{title}: as it is, because {self.why}" if self.why else title]
+        lines += [str(plan) for plan in self.plans]
+        lines += [str(part) for part in self.parts if part.plans or part.why]
+        return "\n".join(lines)
+
+
+# --- a model in parts
+
+
+def _with_parts(model: nn.Module, config: FusionConfig, name: str) -> nn.Module:
+    """A copy of the module whose children are optimised; weights are shared."""
+    twin = copy.copy(model)
+    twin.__dict__["_modules"] = {
+        child_name: None
+        if child is None
+        else _part(child, config, f"{name}.{child_name}".lstrip("."))
+        for child_name, child in model._modules.items()
+    }
+    return twin
+
+
+def _part(child: nn.Module, config: FusionConfig, name: str) -> nn.Module:
+    if type(child).forward is nn.Module.forward or isinstance(
+        child, (nn.ModuleList, nn.ModuleDict)
+    ):
+        return _with_parts(child, config, name)  # a container: its items are called
+    if next(child.parameters(), None) is None and next(child.buffers(), None) is None:
+        return child  # nothing to pack
+    return OptimizedModel(child, config, name)
+
+
+def _parts(module: nn.Module) -> list[OptimizedModel]:
+    found: list[OptimizedModel] = []
+    for child in module.children():
+        found += [child] if isinstance(child, OptimizedModel) else _parts(child)
+    return found
+
+
+# --- a call
+
+
+def _check(tensors: Sequence[Tensor]) -> None:
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor.requires_grad:
+                raise ArgumentError(
+                    f"an optimised model has no gradient, but an input requires one: "
+                    f"{describe(tensor)}. Call it under torch.no_grad(), or with tensor.detach()"
+                )
+
+
+def _key(leaves: Sequence[Any], structure: pytree.TreeSpec) -> Any:
+    """What a plan depends on."""
+    return (
+        structure,
+        _C.isa(),
+        tuple(
+            (leaf.shape, leaf.stride(), leaf.dtype, leaf.device)
+            if isinstance(leaf, Tensor)
+            else leaf
+            for leaf in leaves
+        ),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"

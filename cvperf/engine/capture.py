@@ -1,0 +1,134 @@
+"""A model's forward pass as a graph of torch's own operators, weights inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._dynamo.exc import TorchDynamoException
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.utils import _pytree as pytree
+
+
+class CaptureError(RuntimeError):
+    """The model was traced, but what came out cannot be planned."""
+
+
+# torch.export runs the model's Python on tensors without values and lets out what that raises.
+UNTRACEABLE = (
+    TorchDynamoException,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """What :func:`capture` found.
+
+    Attributes:
+        graph: one placeholder for each tensor of the call in the order in which the call's
+            arguments are flattened, ``get_attr`` for weights, a flat list of answers.
+        structure: of the call's arguments, (args, kwargs).
+        leaves: what stands in it: tensors with the sizes that the graph takes, open ones as
+            symbols; and everything else, which is part of the graph.
+        answers: the structure of what the model returns.
+    """
+
+    graph: fx.GraphModule
+    structure: pytree.TreeSpec
+    leaves: tuple[Any, ...]
+    answers: pytree.TreeSpec
+
+    def takes(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether the graph holds for such a call."""
+        leaves, structure = pytree.tree_flatten((tuple(args), dict(kwargs)))
+        if structure != self.structure:
+            return False
+        symbols: dict[Any, int] = {}
+        for leaf, expected in zip(leaves, self.leaves, strict=True):
+            if not isinstance(expected, Tensor):
+                if type(leaf) is not type(expected) or leaf != expected:
+                    return False
+            elif not isinstance(leaf, Tensor) or not _alike(leaf, expected, symbols):
+                return False
+        return True
+
+
+def _alike(tensor: Tensor, expected: Tensor, symbols: dict[Any, int]) -> bool:
+    if tensor.dtype != expected.dtype or tensor.dim() != expected.dim():
+        return False
+    for there, size in zip(tensor.shape, expected.shape, strict=True):
+        if isinstance(size, int):
+            if there != size:
+                return False
+            continue
+        symbol = size.node.expr
+        limits = size.node.shape_env.bound_sympy(symbol)
+        if not limits.lower <= there <= limits.upper:
+            return False
+        if symbol.is_symbol and symbols.setdefault(symbol, there) != there:
+            return False
+        if not symbol.is_symbol and int(symbol.subs(symbols)) != there:
+            return False
+    return True
+
+
+def capture(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Captured:
+    """Trace ``model(*args, **kwargs)`` by torch.export, sizes left open wherever the model allows.
+
+    A size of 0 or 1 is always taken as it is: torch gives these a meaning of their own.
+
+    Raises:
+        UNTRACEABLE: sizes or control flow depend on the values of tensors, or the model does what
+            cannot be traced.
+    """
+    dynamic = pytree.tree_map(
+        lambda leaf: (
+            dict.fromkeys(range(leaf.dim()), torch.export.Dim.AUTO)
+            if isinstance(leaf, Tensor)
+            else None
+        ),
+        (tuple(args), dict(kwargs)),
+    )
+    shapes = (*dynamic[0], *dynamic[1].values())
+    with torch.no_grad():
+        program = torch.export.export(
+            model, tuple(args), dict(kwargs), dynamic_shapes=shapes or None, strict=False
+        ).run_decompositions({})
+    _check_sizes(program.graph)
+    # Weights become attributes of the graph; sizes are checked by takes().
+    graph = program.module(check_guards=False)
+    assert isinstance(graph, fx.GraphModule)
+    graph.graph.set_codegen(fx.graph.CodeGen())
+    _drop_constant_placeholders(graph)
+    graph.recompile()
+    leaves, structure = pytree.tree_flatten((tuple(args), dict(kwargs)))
+    holes = iter([node for node in graph.graph.nodes if node.op == "placeholder"])
+    expected = tuple(
+        next(holes).meta["val"] if isinstance(leaf, Tensor) else leaf for leaf in leaves
+    )
+    return Captured(graph, structure, expected, program.call_spec.out_spec)
+
+
+def _check_sizes(graph: fx.Graph) -> None:
+    """Refuse sizes that depend on the values of tensors: no plan can be made for them."""
+    for node in graph.nodes:
+        for leaf in pytree.tree_leaves(node.meta.get("val")):
+            if isinstance(leaf, Tensor | torch.SymInt) and free_unbacked_symbols(leaf):
+                raise CaptureError(f"the size of what {node.target} gives depends on values")
+
+
+def _drop_constant_placeholders(graph: fx.GraphModule) -> None:
+    """Arguments that are no tensors stand in the graph as constants already."""
+    for node in graph.graph.nodes:
+        if node.op == "placeholder" and not isinstance(node.meta.get("val"), Tensor):
+            node.replace_all_uses_with(None)
+            graph.graph.erase_node(node)

@@ -1,0 +1,170 @@
+"""From a graph to a program: each operator at the sizes of one input becomes a kernel's call.
+
+The graph is run on torch's meta device, whose tensors have sizes and strides but no memory. Images
+are kept channels-last and everything else contiguous; operators that only look at a tensor
+otherwise (view, permute, slice) cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from cvperf.engine.steps import NativeStep, Program, TorchStep, Value
+from cvperf.engine.weights import Weights
+
+Lowering = Callable[..., Any]
+"""Takes the Lower and an operator's arguments, tensors as Values; NotImplemented if it declines."""
+
+LOWERINGS: dict[Any, Lowering] = {}
+
+
+def lowers(*targets: Any) -> Callable[[Lowering], Lowering]:
+    """Registers how operators become steps."""
+
+    def register(function: Lowering) -> Lowering:
+        LOWERINGS.update(dict.fromkeys(targets, function))
+        return function
+
+    return register
+
+
+class Lower(fx.Interpreter):
+    """Runs the graph on sizes, and writes down the steps."""
+
+    def __init__(self, graph: fx.GraphModule, weights: Weights) -> None:
+        super().__init__(graph)
+        self.weights = weights
+        self.program = Program()
+
+    def lower(self, inputs: Sequence[Tensor]) -> Program:
+        """The program for inputs of these sizes, strides and dtypes."""
+        values = [self.program.slot(_like(tensor)) for tensor in inputs]
+        self.program.inputs = values
+        last = any(value.is_channels_last() for value in values)
+        for answer in self.run(*values):
+            self.program.outputs.append(self._answer(answer, last))
+        return self.program
+
+    def _answer(self, answer: Any, channels_last: bool) -> Any:
+        """As torch would lay it out: images contiguous unless one came channels-last."""
+        if not isinstance(answer, Value) or answer.meta.dim() != 4:
+            return answer
+        return answer if channels_last else self.contiguous(answer)
+
+    # --- fx.Interpreter
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        tensor = self.fetch_attr(target)
+        if not isinstance(tensor, Tensor):
+            return tensor
+        return self.weights.value(self.program, target, tensor.detach())
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        values = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Value)]
+        if not hasattr(target, "_schema"):
+            return target(*args, **kwargs)  # arithmetic on sizes, one of several answers
+        lowering = LOWERINGS.get(target)
+        if lowering is not None:
+            result = lowering(self, *args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        if _is_view(target):
+            return self.view(target, args, kwargs)
+        if not any("Tensor" in str(each.type) for each in target._schema.returns):
+            return target(*_metas(args), **_metas(kwargs))  # a size
+        return self.torch(target, args, kwargs, tuple(values))
+
+    # --- what lowerings are written with
+
+    def native(
+        self,
+        name: str,
+        call: Any,
+        read: Sequence[Value | None],
+        output: Value,
+        work: int = 0,
+    ) -> Value:
+        """A step of ours."""
+        self.program.steps.append(NativeStep(name, call, tuple(read), output, work))
+        return output
+
+    def fixed(self, tensor: Tensor | None) -> Value | None:
+        """A tensor that is always the same, None for none."""
+        return None if tensor is None else self.program.fixed(tensor)
+
+    def view(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """The operator on sizes alone; on a copy where the memory's order does not allow it."""
+        source = args[0]
+        try:
+            result = target(*_metas(args), **_metas(kwargs))
+        except RuntimeError:
+            if source.meta.is_contiguous():
+                raise
+            source = self.contiguous(source)
+            result = target(source.meta, *_metas(args[1:]), **_metas(kwargs))
+        if any(meta.dtype != source.dtype for meta in pytree.tree_leaves(result)):
+            read = (source,)
+            return self.torch(target, args, kwargs, read)
+        return pytree.tree_map_only(Tensor, lambda meta: Value(meta, source.buffer), result)
+
+    def contiguous(self, value: Value) -> Value:
+        """The value with its last dimension innermost."""
+        return self.formatted(value, torch.contiguous_format)
+
+    def formatted(self, value: Value, format: torch.memory_format) -> Value:
+        """The value, dense and in this order; a copy if it is not."""
+        if value.meta.is_contiguous(memory_format=format):
+            return value
+        clone = torch.ops.aten.clone.default
+        result: Value = self.call_function(clone, (value,), {"memory_format": format})
+        return result
+
+    def image(self, value: Value) -> Value:
+        """The value as an image whose channels come last."""
+        return self.formatted(value, torch.channels_last)
+
+    def torch(self, target: Any, args: Any, kwargs: Any, read: tuple[Value, ...]) -> Any:
+        """A step of torch's."""
+        metas = target(*_metas(args), **_metas(kwargs))
+        outputs: list[Value] = []
+
+        def slot(meta: Tensor) -> Value:
+            outputs.append(self.program.slot(meta))
+            return outputs[-1]
+
+        result = pytree.tree_map_only(Tensor, slot, metas)
+        self.program.steps.append(
+            TorchStep(_name(target), target, args, kwargs, read, tuple(outputs))
+        )
+        return result
+
+
+def _like(tensor: Tensor) -> Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def _metas(tree: Any) -> Any:
+    def meta(leaf: Any) -> Any:
+        if isinstance(leaf, Value):
+            return leaf.meta
+        return torch.device("meta") if isinstance(leaf, torch.device) else leaf
+
+    return pytree.tree_map(meta, tree)
+
+
+def _name(target: Any) -> str:
+    return target.name().removesuffix(".default") if hasattr(target, "name") else target.__name__
+
+
+def _is_view(target: Any) -> bool:
+    """Whether what an operator gives shares memory with its first argument and writes nothing."""
+    schema = getattr(target, "_schema", None)
+    if schema is None or not schema.arguments:
+        return False
+    alias = schema.arguments[0].alias_info
+    return alias is not None and not alias.is_write and not schema.is_mutable

@@ -1,0 +1,25 @@
+"""Rewrites of a captured graph that need no sizes: several operators become one.
+
+``fuse(graph)`` applies them in the order in which they build on each other. The graph that comes
+out still runs in torch (``torch.ops.cvperf.conv2d`` is an op like any other).
+"""
+
+from __future__ import annotations
+
+from torch import fx
+
+from cvperf.engine.passes.activation import fuse_activation
+from cvperf.engine.passes.batch_norm import fold_batch_norm
+from cvperf.engine.passes.convolution import name_convolutions
+from cvperf.engine.passes.residual import fuse_residual
+
+
+def fuse(graph: fx.GraphModule) -> None:
+    """All of them, in place."""
+    name_convolutions(graph)
+    fold_batch_norm(graph)
+    fuse_residual(graph)
+    fuse_activation(graph)
+    graph.graph.eliminate_dead_code()
+    graph.delete_all_unused_submodules()
+    graph.recompile()

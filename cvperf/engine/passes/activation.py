@@ -1,0 +1,46 @@
+"""An activation is computed by the convolution before it, while its sums are in registers."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from cvperf.engine.passes.convolution import ACTIVATION, CONV2D, arguments
+from cvperf.ops._activation import LEAKY_RELU_SLOPE
+
+_ATEN = torch.ops.aten
+_NAMES = {
+    _ATEN.relu.default: "relu",
+    _ATEN.silu.default: "silu",
+    _ATEN.hardswish.default: "hardswish",
+    _ATEN.sigmoid.default: "sigmoid",
+}
+
+
+def fuse_activation(graph: fx.GraphModule) -> None:
+    """Where nobody else reads what it is computed from."""
+    for node in list(graph.graph.nodes):
+        name = activation_of(node)
+        if name is None:
+            continue
+        layer = node.args[0]
+        assert isinstance(layer, fx.Node)
+        if layer.target != CONV2D or layer.args[ACTIVATION] is not None or len(layer.users) != 1:
+            continue
+        layer.update_arg(ACTIVATION, name)
+        node.replace_all_uses_with(layer)
+        graph.graph.erase_node(node)
+
+
+def activation_of(node: fx.Node) -> str | None:
+    """Our name of the activation that a node computes; None if it is none of ours."""
+    if node.op != "call_function":
+        return None
+    if node.target in _NAMES:
+        return _NAMES[node.target]
+    if node.target == _ATEN.hardtanh.default:
+        found = arguments(node)
+        return "relu6" if (found["min_val"], found["max_val"]) == (0, 6) else None
+    if node.target == _ATEN.leaky_relu.default:
+        return "leaky_relu" if arguments(node)["negative_slope"] == LEAKY_RELU_SLOPE else None
+    return None

@@ -1,0 +1,93 @@
+"""Batch norm of fixed statistics is a scale and a shift a channel: into the weight before it."""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+from torch import Tensor, fx
+
+from cvperf.engine.passes.convolution import (
+    BIAS,
+    CONV2D,
+    WEIGHT,
+    add_weight,
+    arguments,
+    weight_of,
+)
+
+_ATEN = torch.ops.aten
+
+
+def fold_batch_norm(graph: fx.GraphModule) -> None:
+    """Into the convolution before it where nobody else reads that, else a product and a sum.
+
+    Folded in float64 and rounded once (Jacob et al., CVPR 2018, section 3.2).
+    """
+    for node in list(graph.graph.nodes):
+        if node.target != _ATEN._native_batch_norm_legit_no_training.default:
+            continue
+        scale_and_shift = _scale_and_shift(graph, node)
+        outputs = [user for user in node.users if user.target is operator.getitem]
+        if scale_and_shift is None or any(user.args[1] != 0 for user in outputs if user.users):
+            continue
+        image = node.args[0]
+        assert isinstance(image, fx.Node)
+        if not _fold(graph, image, *scale_and_shift):
+            image = _multiply_and_add(graph, node, image, *scale_and_shift)
+        for user in outputs:
+            user.replace_all_uses_with(image)
+            graph.graph.erase_node(user)
+        graph.graph.erase_node(node)
+
+
+def _scale_and_shift(graph: fx.GraphModule, node: fx.Node) -> tuple[Tensor, Tensor] | None:
+    found = arguments(node)
+    mean, variance = (weight_of(graph, found[name]) for name in ("running_mean", "running_var"))
+    if mean is None or variance is None:
+        return None
+    scale = (variance.double() + found["eps"]).rsqrt()
+    shift = -mean.double() * scale
+    if found["weight"] is not None:
+        gamma = weight_of(graph, found["weight"])
+        if gamma is None:
+            return None
+        scale, shift = scale * gamma.double(), shift * gamma.double()
+    if found["bias"] is not None:
+        beta = weight_of(graph, found["bias"])
+        if beta is None:
+            return None
+        shift = shift + beta.double()
+    return scale, shift
+
+
+def _fold(graph: fx.GraphModule, layer: fx.Node, scale: Tensor, shift: Tensor) -> bool:
+    if layer.target != CONV2D or len(layer.users) != 1:
+        return False
+    weight = weight_of(graph, layer.args[WEIGHT])
+    bias = weight_of(graph, layer.args[BIAS])
+    if weight is None or (bias is None and layer.args[BIAS] is not None):
+        return False
+    if bias is not None:
+        shift = shift + bias.double() * scale
+    folded = (weight.double() * scale.view(-1, 1, 1, 1)).to(weight.dtype)
+    new = list(layer.args)
+    new[WEIGHT] = add_weight(graph, layer, "weight", folded)
+    new[BIAS] = add_weight(graph, layer, "bias", shift.to(weight.dtype))
+    layer.args = tuple(new)
+    return True
+
+
+def _multiply_and_add(
+    graph: fx.GraphModule, node: fx.Node, image: fx.Node, scale: Tensor, shift: Tensor
+) -> fx.Node:
+    value = image.meta["val"]
+    shape = (-1, *[1] * (value.dim() - 2))
+    result = image
+    for name, operation, each in (("scale", "mul", scale), ("shift", "add", shift)):
+        vector = add_weight(graph, node, name, each.to(value.dtype).view(shape))
+        with graph.graph.inserting_before(node):
+            target = getattr(_ATEN, operation).Tensor
+            result = graph.graph.call_function(target, (result, vector))
+        result.meta = {"val": value}
+    return result

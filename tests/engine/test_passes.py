@@ -1,0 +1,143 @@
+"""Fused graphs compute what they did, in fewer operators."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from cvperf.engine import capture, fuse
+from cvperf.engine.passes.convolution import ACTIVATION, CONV2D, RESIDUAL
+
+
+def fused(model: nn.Module, *inputs: Tensor) -> fx.GraphModule:
+    """The fused graph, checked against the model."""
+    model = model.double().eval()
+    inputs = tuple(each.double() for each in inputs)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            with torch.no_grad():
+                norm.running_mean.uniform_(-1, 1)  # type: ignore[union-attr]
+                norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+                if norm.affine:
+                    norm.weight.uniform_(0.5, 2)
+                    norm.bias.uniform_(-1, 1)
+    graph = capture(model, inputs, {}).graph
+    fuse(graph)
+    with torch.no_grad():
+        torch.testing.assert_close(graph(*inputs)[0], model(*inputs))
+    return graph
+
+
+def operators(graph: fx.GraphModule) -> Counter[str]:
+    return Counter(str(n.target) for n in graph.graph.nodes if n.op == "call_function")
+
+
+def convolutions(graph: fx.GraphModule) -> list[fx.Node]:
+    return [node for node in graph.graph.nodes if node.target == CONV2D]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+def test_batch_norm_goes_into_the_weight(bias: bool, affine: bool) -> None:
+    layer = nn.Conv2d(3, 4, 3, bias=bias)
+    graph = fused(nn.Sequential(layer, nn.BatchNorm2d(4, affine=affine)), torch.rand(2, 3, 6, 6))
+    assert operators(graph) == {"cvperf.conv2d.default": 1}
+
+
+def test_batch_norm_before_a_convolution_is_a_product_and_a_sum() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3))
+    graph = fused(model, torch.rand(2, 3, 6, 6))
+    assert operators(graph)["aten.mul.Tensor"] == operators(graph)["aten.add.Tensor"] == 1
+
+
+def test_batch_norm_of_a_shared_convolution_is_not_folded() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.layer(x)
+            return self.norm(y) * y
+
+    fused(Shared(), torch.rand(2, 3, 6, 6))
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (nn.ReLU(inplace=True), "relu"),
+        (nn.ReLU6(), "relu6"),
+        (nn.SiLU(), "silu"),
+        (nn.Hardswish(), "hardswish"),
+        (nn.Sigmoid(), "sigmoid"),
+        (nn.LeakyReLU(), "leaky_relu"),
+    ],
+)
+def test_an_activation_is_the_convolutions(module: nn.Module, name: str) -> None:
+    graph = fused(nn.Sequential(nn.Conv2d(3, 4, 3), module), torch.rand(2, 3, 6, 6) - 0.5)
+    (layer,) = convolutions(graph)
+    assert operators(graph).total() == 1
+    assert layer.args[ACTIVATION] == name
+
+
+@pytest.mark.parametrize("module", [nn.LeakyReLU(0.2), nn.Hardtanh(-1, 1), nn.Tanh()])
+def test_other_activations_stay(module: nn.Module) -> None:
+    graph = fused(nn.Sequential(nn.Conv2d(3, 4, 3), module), torch.rand(2, 3, 6, 6) - 0.5)
+    assert operators(graph).total() == 2
+
+
+class Residual(nn.Module):
+    """As a block of a residual network, the shortcut first, last or both ways a convolution."""
+
+    def __init__(self, order: str) -> None:
+        super().__init__()
+        self.order = order
+        self.one, self.two = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.order == "input":
+            return torch.relu(x + self.one(x))
+        if self.order == "later":
+            early = self.one(x)
+            return torch.relu(early + x.mean((2, 3), keepdim=True).expand_as(x).contiguous())
+        if self.order == "both":
+            return torch.relu(self.one(x) + self.two(x))
+        y = self.one(x)
+        return torch.relu(y + y)
+
+
+@pytest.mark.parametrize("order", ["input", "later", "both"])
+def test_a_sum_and_its_activation_are_the_convolutions(order: str) -> None:
+    graph = fused(Residual(order), torch.rand(2, 4, 6, 6) - 0.5)
+    last = convolutions(graph)[-1]
+    assert isinstance(last.args[RESIDUAL], fx.Node)
+    assert last.args[ACTIVATION] == "relu"
+    assert "aten.add.Tensor" not in operators(graph)
+
+
+def test_a_convolution_is_not_added_to_itself() -> None:
+    graph = fused(Residual("itself"), torch.rand(2, 4, 6, 6) - 0.5)
+    assert operators(graph)["aten.add.Tensor"] == 1
+
+
+def test_a_sum_that_widens_stays() -> None:
+    class Widens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(4, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x) + x[:, :, :1, :1]
+
+    graph = fused(Widens(), torch.rand(2, 4, 6, 6))
+    assert operators(graph)["aten.add.Tensor"] == 1
+
+
+@pytest.mark.parametrize("padding", ["same", "valid", 1])
+@pytest.mark.parametrize("kernel", [3, 2, (3, 1)])
+def test_padding_by_name(padding: str | int, kernel: int | tuple[int, int]) -> None:
+    fused(nn.Conv2d(3, 4, kernel, padding=padding), torch.rand(2, 3, 6, 7))
