@@ -33,6 +33,8 @@ PYBIND11_MODULE(_C, m) {
   bind_int8_gemm(m);
   bind_conv2d_int8(m);
   bind_paste_masks(m);
+  bind_pool2d(m);
+  bind_interpolate(m);
   bind_elementwise(m);
   bind_peaks(m);
   bind_memory(m);

@@ -30,6 +30,10 @@ class Algorithm(Enum):
     winograd2 = 3
     winograd4 = 4
 
+class Interpolation(Enum):
+    nearest = 0
+    bilinear = 1
+
 compiler: str
 """What built this module, as "gcc 12.2.0"."""
 
@@ -312,6 +316,60 @@ class Conv2dInt8Call(Call):
         out_inverse: float,
         out_zero: int,
         out_dtype: DType,
+    ) -> None: ...
+
+class MaxPool2dCall(Call):
+    def __init__(self, sizes: Sequence[int], window: Sequence[int], dtype: DType) -> None: ...
+
+class AvgPool2dCall(Call):
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        window: Sequence[int],
+        count_include_pad: bool,
+        divisor_override: int,
+        dtype: DType,
+    ) -> None: ...
+
+class AdaptiveAvgPool2dCall(Call):
+    def __init__(self, sizes: Sequence[int], dtype: DType) -> None: ...
+
+class AvgPool2dInt8Call(Call):
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        window: Sequence[int],
+        count_include_pad: bool,
+        divisor_override: int,
+        dtype: DType,
+        scale: float,
+        zero_point: int,
+        out_inverse: float,
+        out_zero: int,
+        out_dtype: DType,
+    ) -> None: ...
+
+class AdaptiveAvgPool2dInt8Call(Call):
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        dtype: DType,
+        scale: float,
+        zero_point: int,
+        out_inverse: float,
+        out_zero: int,
+        out_dtype: DType,
+    ) -> None: ...
+
+class InterpolateCall(Call):
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        mode: Interpolation,
+        align_corners: bool,
+        scale_h: float,
+        scale_w: float,
+        dtype: DType,
     ) -> None: ...
 
 def peak_arithmetic(dtype: DType, rounds: int, num_threads: int) -> tuple[float, float, str]: ...
