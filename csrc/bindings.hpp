@@ -29,6 +29,8 @@ void bind_int8_gemm(py::module_& m);
 void bind_conv2d_int8(py::module_& m);
 void bind_paste_masks(py::module_& m);
 void bind_elementwise(py::module_& m);
+void bind_arithmetic(py::module_& m);
+void bind_copies(py::module_& m);
 void bind_peaks(py::module_& m);
 void bind_memory(py::module_& m);
 void bind_kernel_launch(py::module_& m);

@@ -33,6 +33,8 @@ PYBIND11_MODULE(_C, m) {
   bind_conv2d_int8(m);
   bind_paste_masks(m);
   bind_elementwise(m);
+  bind_arithmetic(m);
+  bind_copies(m);
   bind_peaks(m);
   bind_memory(m);
   bind_kernel_launch(m);
