@@ -5,6 +5,7 @@
 #include "bindings.hpp"
 #include "normalize_image.hpp"
 #include "quantize.hpp"
+#include "replays.hpp"
 
 namespace cvperf {
 namespace {
@@ -13,9 +14,53 @@ using View = std::array<std::int64_t, 3>;
 
 ChannelView view_of(const View& view) { return {view[0], view[1], view[2]}; }
 
+class QuantizeCall final : public Call {
+ public:
+  QuantizeCall(DType dtype, std::int64_t count, float scale, std::int32_t zero_point, DType out_dtype)
+      : dtype_(dtype), out_dtype_(out_dtype), count_(count), scale_(scale), zero_point_(zero_point) {}
+  std::size_t reads() const override { return 1; }
+  void run(void* const* read, void* output, int num_threads) const override {
+    quantize({read[0], dtype_, &scale_, false, &zero_point_, false, output, out_dtype_, {1, 1, count_}, num_threads});
+  }
+
+ private:
+  DType dtype_, out_dtype_;
+  std::int64_t count_;
+  float scale_;
+  std::int32_t zero_point_;
+};
+
+class DequantizeCall final : public Call {
+ public:
+  DequantizeCall(DType dtype, std::int64_t count, float scale, std::int32_t zero_point, DType out_dtype)
+      : dtype_(dtype),
+        out_dtype_(out_dtype),
+        count_(count),
+        scale_(scale),
+        zero_point_(static_cast<float>(zero_point)) {}
+  std::size_t reads() const override { return 1; }
+  void run(void* const* read, void* output, int num_threads) const override {
+    dequantize({read[0], dtype_, &zero_point_, &scale_, output, out_dtype_, {1, 1, count_}, num_threads});
+  }
+
+ private:
+  DType dtype_, out_dtype_;
+  std::int64_t count_;
+  float scale_, zero_point_;
+};
+
+template <class QuantizingCall>
+void bind_quantizing(py::module_& m, const char* name) {
+  py::classh<QuantizingCall, Call>(m, name, "One scale and zero point, kept in the call. Reads the tensor.")
+      .def(py::init<DType, std::int64_t, float, std::int32_t, DType>(), py::arg("dtype"), py::arg("count"),
+           py::arg("scale"), py::arg("zero_point"), py::arg("out_dtype"));
+}
+
 }  // namespace
 
 void bind_elementwise(py::module_& m) {
+  bind_quantizing<QuantizeCall>(m, "QuantizeCall");
+  bind_quantizing<DequantizeCall>(m, "DequantizeCall");
   m.def(
       "bias_activation",
       [](DType dtype, Pointer x, Pointer bias, Pointer residual, const View& view, Activation activation, Pointer out,

@@ -36,6 +36,8 @@ PYBIND11_MODULE(_C, m) {
   bind_pool2d(m);
   bind_interpolate(m);
   bind_elementwise(m);
+  bind_arithmetic(m);
+  bind_copies(m);
   bind_peaks(m);
   bind_memory(m);
   bind_kernel_launch(m);

@@ -372,6 +372,98 @@ class InterpolateCall(Call):
         dtype: DType,
     ) -> None: ...
 
+class QuantizeCall(Call):
+    def __init__(
+        self, dtype: DType, count: int, scale: float, zero_point: int, out_dtype: DType
+    ) -> None: ...
+
+class DequantizeCall(Call):
+    def __init__(
+        self, dtype: DType, count: int, scale: float, zero_point: int, out_dtype: DType
+    ) -> None: ...
+
+class Arithmetic(Enum):
+    add = 0
+    subtract = 1
+    multiply = 2
+    divide = 3
+    maximum = 4
+    minimum = 5
+    reverse_subtract = 6
+    reverse_divide = 7
+
+class Unary(Enum):
+    relu = 0
+    relu6 = 1
+    silu = 2
+    hardswish = 3
+    hardsigmoid = 4
+    sigmoid = 5
+    leaky_relu = 6
+    tanh = 7
+    gelu = 8
+    gelu_tanh = 9
+    elu = 10
+    exp = 11
+    sqrt = 12
+    rsqrt = 13
+    reciprocal = 14
+    neg = 15
+    abs = 16
+    clamp = 17
+    softplus = 18
+    mish = 19
+
+class BinaryCall(Call):
+    def __init__(
+        self,
+        kind: Arithmetic,
+        shape: Sequence[int],
+        a_strides: Sequence[int],
+        b_strides: Sequence[int],
+        dtype: DType,
+        activation: Activation,
+    ) -> None: ...
+
+class ScalarCall(Call):
+    def __init__(
+        self,
+        kind: Arithmetic,
+        count: int,
+        constant: float,
+        dtype: DType,
+        activation: Activation,
+    ) -> None: ...
+
+class UnaryCall(Call):
+    def __init__(
+        self, kind: Unary, count: int, dtype: DType, first: float = 0, second: float = 0
+    ) -> None: ...
+
+class SoftmaxCall(Call):
+    def __init__(
+        self, outer: int, count: int, inner: int, dtype: DType, logarithm: bool
+    ) -> None: ...
+
+class ConcatCall(Call):
+    def __init__(self, outer: int, parts: Sequence[int], element_bytes: int) -> None: ...
+
+class SliceCall(Call):
+    def __init__(
+        self, outer: int, whole: int, first: int, count: int, element_bytes: int
+    ) -> None: ...
+
+class CopyCall(Call):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        read_strides: Sequence[int],
+        write_strides: Sequence[int],
+        read_dtype: DType,
+        write_dtype: DType,
+        first: int = 0,
+    ) -> None: ...
+
 def peak_arithmetic(dtype: DType, rounds: int, num_threads: int) -> tuple[float, float, str]: ...
 def peak_copy(
     from_ptr: int, to_ptr: int, bytes: int, rounds: int, streaming: bool, num_threads: int

@@ -11,7 +11,7 @@
 #include "normalize_image.hpp"
 
 #include "dequantize_run.hpp"
-#include "shuffle.hpp"
+#include "interleave.hpp"
 #include "thread_index.hpp"
 
 namespace cvperf {
@@ -20,60 +20,19 @@ namespace {
 
 constexpr std::int64_t kBlock = 1024;  // pixels
 
-#if defined(CVPERF_HAS_SHUFFLE)
-typedef std::uint8_t Lane16 __attribute__((vector_size(16)));
-using Lanes16 = LanesUpTo<16>::type;
-
-// Bytes K, K + 3, K + 6, ... of the three vectors joined.
-template <int K, int... I>
-CVPERF_INLINE Lane16 every_third(Lane16 a, Lane16 b, Lane16 c, LaneList<I...>) {
-  const Lane16 ab = __builtin_shufflevector(a, b, (3 * I + K < 32 ? 3 * I + K : 0)...);
-  return __builtin_shufflevector(ab, c, (3 * I + K < 32 ? I : 3 * I + K - 16)...);
-}
-
-// Bytes 16 K .. 16 K + 15 of the pixels whose channels are a, b and c.
-template <int K, int... I>
-CVPERF_INLINE Lane16 joined_thirds(Lane16 a, Lane16 b, Lane16 c, LaneList<I...>) {
-  const Lane16 ab = __builtin_shufflevector(a, b, ((16 * K + I) % 3 * 16 % 32 + (16 * K + I) / 3)...);
-  return __builtin_shufflevector(ab, c, ((16 * K + I) % 3 < 2 ? I : 16 + (16 * K + I) / 3)...);
-}
-
-CVPERF_INLINE Lane16 load16(const std::uint8_t* from) {
-  Lane16 v;
-  __builtin_memcpy(&v, from, sizeof v);
-  return v;
-}
-#endif
-
 // planes[c * pitch + i] = pixels[i * channels + c] for i < count.
 void split(const std::uint8_t* pixels, std::int64_t channels, std::int64_t count, std::uint8_t* planes,
            std::int64_t pitch) {
-  std::int64_t i = 0;
-#if defined(CVPERF_HAS_SHUFFLE)
-  for (; channels == 3 && i + 16 <= count; i += 16) {
-    const Lane16 a = load16(pixels + 3 * i), b = load16(pixels + 3 * i + 16), c = load16(pixels + 3 * i + 32);
-    const Lane16 planar[3] = {every_third<0>(a, b, c, Lanes16{}), every_third<1>(a, b, c, Lanes16{}),
-                              every_third<2>(a, b, c, Lanes16{})};
-    for (int k = 0; k < 3; ++k) __builtin_memcpy(planes + k * pitch + i, &planar[k], sizeof planar[k]);
-  }
-#endif
-  for (; i < count; ++i)
+  if (channels == 3) return part_rows<3>(pixels, count, planes, pitch);
+  for (std::int64_t i = 0; i < count; ++i)
     for (std::int64_t c = 0; c < channels; ++c) planes[c * pitch + i] = pixels[i * channels + c];
 }
 
 // pixels[i * channels + c] = planes[c * pitch + i] for i < count.
 void join(const std::uint8_t* planes, std::int64_t pitch, std::int64_t channels, std::int64_t count,
           std::uint8_t* pixels) {
-  std::int64_t i = 0;
-#if defined(CVPERF_HAS_SHUFFLE)
-  for (; channels == 3 && i + 16 <= count; i += 16) {
-    const Lane16 a = load16(planes + i), b = load16(planes + pitch + i), c = load16(planes + 2 * pitch + i);
-    const Lane16 joined[3] = {joined_thirds<0>(a, b, c, Lanes16{}), joined_thirds<1>(a, b, c, Lanes16{}),
-                              joined_thirds<2>(a, b, c, Lanes16{})};
-    for (int k = 0; k < 3; ++k) __builtin_memcpy(pixels + 3 * i + 16 * k, &joined[k], sizeof joined[k]);
-  }
-#endif
-  for (; i < count; ++i)
+  if (channels == 3) return join_rows<3>(planes, pitch, count, pixels);
+  for (std::int64_t i = 0; i < count; ++i)
     for (std::int64_t c = 0; c < channels; ++c) pixels[i * channels + c] = planes[c * pitch + i];
 }
 
