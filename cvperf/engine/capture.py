@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,32 +91,43 @@ def capture(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
         UNTRACEABLE: sizes or control flow depend on the values of tensors, or the model does what
             cannot be traced.
     """
-    dynamic = pytree.tree_map(
-        lambda leaf: (
-            dict.fromkeys(range(leaf.dim()), torch.export.Dim.AUTO)
-            if isinstance(leaf, Tensor)
-            else None
-        ),
-        (tuple(args), dict(kwargs)),
+    # Of its own memory: about a view, torch.export writes down guards that it cannot read again.
+    args, kwargs = pytree.tree_map_only(
+        Tensor, lambda tensor: tensor.detach().clone(), (tuple(args), dict(kwargs))
     )
-    shapes = (*dynamic[0], *dynamic[1].values())
     with torch.no_grad():
         program = torch.export.export(
-            model, tuple(args), dict(kwargs), dynamic_shapes=shapes or None, strict=False
+            model,
+            tuple(args),
+            dict(kwargs),
+            dynamic_shapes=_open_sizes(model, args, kwargs),
+            strict=False,
         ).run_decompositions({})
     _check_sizes(program.graph)
     # Weights become attributes of the graph; sizes are checked by takes().
     graph = program.module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
     graph.graph.set_codegen(fx.graph.CodeGen())
-    _drop_constant_placeholders(graph)
+    _drop_checks(graph)
     graph.recompile()
-    leaves, structure = pytree.tree_flatten((tuple(args), dict(kwargs)))
+    leaves, structure = pytree.tree_flatten((args, kwargs))
     holes = iter([node for node in graph.graph.nodes if node.op == "placeholder"])
     expected = tuple(
         next(holes).meta["val"] if isinstance(leaf, Tensor) else leaf for leaf in leaves
     )
     return Captured(graph, structure, expected, program.call_spec.out_spec)
+
+
+def _open_sizes(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """By the parameters of ``forward``: every size of every tensor may vary."""
+
+    def sizes(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return None
+        return dict.fromkeys(range(leaf.dim()), torch.export.Dim.AUTO)
+
+    bound = inspect.signature(model.forward).bind(*args, **kwargs)
+    return pytree.tree_map(sizes, dict(bound.arguments))
 
 
 def _check_sizes(graph: fx.Graph) -> None:
@@ -126,9 +138,12 @@ def _check_sizes(graph: fx.Graph) -> None:
                 raise CaptureError(f"the size of what {node.target} gives depends on values")
 
 
-def _drop_constant_placeholders(graph: fx.GraphModule) -> None:
-    """Arguments that are no tensors stand in the graph as constants already."""
-    for node in graph.graph.nodes:
-        if node.op == "placeholder" and not isinstance(node.meta.get("val"), Tensor):
+def _drop_checks(graph: fx.GraphModule) -> None:
+    """Checks of sizes, and arguments that are no tensors: takes() has seen to both."""
+    for node in reversed(graph.graph.nodes):
+        if node.op == "call_module" and node.target == "_guards_fn":
+            graph.graph.erase_node(node)
+        elif node.op == "placeholder" and not isinstance(node.meta.get("val"), Tensor):
             node.replace_all_uses_with(None)
             graph.graph.erase_node(node)
+    graph.delete_all_unused_submodules()

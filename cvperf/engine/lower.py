@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from cvperf.engine.steps import NativeStep, Program, TorchStep, Value
 from cvperf.engine.weights import Weights
+from cvperf.errors import ArgumentError, UnsupportedError
 
 Lowering = Callable[..., Any]
 """Takes the Lower and an operator's arguments, tensors as Values; NotImplemented if it declines."""
@@ -68,16 +69,26 @@ class Lower(fx.Interpreter):
         values = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Value)]
         if not hasattr(target, "_schema"):
             return target(*args, **kwargs)  # arithmetic on sizes, one of several answers
-        lowering = LOWERINGS.get(target)
-        if lowering is not None:
-            result = lowering(self, *args, **kwargs)
-            if result is not NotImplemented:
-                return result
+        result = self.ours(target, args, kwargs)
+        if result is not NotImplemented:
+            return result
         if _is_view(target):
             return self.view(target, args, kwargs)
         if not any("Tensor" in str(each.type) for each in target._schema.returns):
             return target(*_metas(args), **_metas(kwargs))  # a size
         return self.torch(target, args, kwargs, tuple(values))
+
+    def ours(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """The operator by our kernels; NotImplemented if there is none for it."""
+        lowering = LOWERINGS.get(target)
+        if lowering is None:
+            return NotImplemented
+        known = len(self.program.steps)
+        try:
+            return lowering(self, *args, **kwargs)
+        except (UnsupportedError, ArgumentError):  # a dtype or a geometry that no kernel takes
+            del self.program.steps[known:]
+            return NotImplemented
 
     # --- what lowerings are written with
 

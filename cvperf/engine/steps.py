@@ -111,6 +111,11 @@ class Program:
         meta = torch.empty(tuple(shape), dtype=dtype, device="meta", memory_format=format)
         return Value(meta, Buffer(_bytes(meta)))
 
+    def like(self, meta: Tensor) -> Value:
+        """A value in the arena, of this size and dtype and in this order, without gaps."""
+        own = torch.empty_like(meta)
+        return Value(own, Buffer(_bytes(own)))
+
 
 def _bytes(meta: Tensor) -> int:
     return int(meta.untyped_storage().nbytes())

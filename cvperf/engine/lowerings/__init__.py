@@ -1,5 +1,5 @@
 """How operators become our kernels' calls; importing this registers them all."""
 
-from cvperf.engine.lowerings import convolution
+from cvperf.engine.lowerings import arithmetic, convolution, copies, pooling
 
-__all__ = ["convolution"]
+__all__ = ["arithmetic", "convolution", "copies", "pooling"]

@@ -11,6 +11,7 @@ from cvperf.ops._activation import LEAKY_RELU_SLOPE
 _ATEN = torch.ops.aten
 _NAMES = {
     _ATEN.relu.default: "relu",
+    _ATEN.relu6.default: "relu6",
     _ATEN.silu.default: "silu",
     _ATEN.hardswish.default: "hardswish",
     _ATEN.sigmoid.default: "sigmoid",

@@ -1,0 +1,115 @@
+"""Every operator that our kernels serve gives torch's answer; and it is ours that ran."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cvperf import engine
+from cvperf.engine.steps import NativeStep
+
+
+class Calls(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Any:
+        return self.function(x) if y is None else self.function(x, y)
+
+
+def check(function: Callable[..., Any], *inputs: Tensor, ours: bool = True) -> list[str]:
+    """The plan gives what the function gives; the names of its steps."""
+    captured = engine.capture(Calls(function), inputs, {})
+    engine.fuse(captured.graph)
+    plan = engine.plan(captured.graph, engine.Weights(), inputs)
+    expected = function(*inputs)
+    (answer,) = plan.run(inputs)
+    assert answer.dtype == expected.dtype
+    tolerance = 1e-5 if expected.dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(answer, expected, atol=tolerance, rtol=tolerance)
+    native = all(isinstance(step, NativeStep) for step in plan.program.steps)
+    assert native == ours, [step.name for step in plan.program.steps]
+    return [step.name for step in plan.program.steps]
+
+
+def image(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    tensor = torch.randn(shape or (2, 5, 9, 12)).to(dtype)
+    return tensor.to(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+
+POOLS = [
+    lambda x: F.max_pool2d(x, 3, 2, 1),
+    lambda x: F.max_pool2d(x, (2, 3), ceil_mode=True),
+    lambda x: F.max_pool2d(x, 2, 1, dilation=2),
+    lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+    lambda x: F.avg_pool2d(x, 2, divisor_override=3),
+    lambda x: F.adaptive_avg_pool2d(x, 1),
+    lambda x: F.adaptive_avg_pool2d(x, (4, 5)),
+    lambda x: x.mean((2, 3)),
+    lambda x: x.mean((-1, -2), keepdim=True),
+    lambda x: F.interpolate(x, scale_factor=2.0),
+    lambda x: F.interpolate(x, (5, 30), mode="bilinear"),
+    lambda x: F.interpolate(x, scale_factor=1.7, mode="bilinear", align_corners=True),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("index", range(len(POOLS)))
+def test_pooling(index: int, dtype: torch.dtype) -> None:
+    check(POOLS[index], image(dtype=dtype))
+
+
+PAIRS = [
+    lambda x, y: x + y,
+    lambda x, y: x * y[:, :, :1, :1],
+    lambda x, y: x - y[:1],
+    lambda x, y: x / (y.abs() + 1),
+    lambda x, y: torch.maximum(x, y),
+    lambda x, y: x * 2.5 + 1,
+    lambda x, y: torch.cat([x, y, x], 1),
+    lambda x, y: torch.cat([x, y], 0),
+    lambda x, y: torch.cat([x[:, :, 1:], y], 2),
+    lambda x, y: x.permute(0, 2, 3, 1).contiguous(),
+    lambda x, y: x.view(2, 2, 3, 9, 12).transpose(1, 2).reshape(2, 6, 9, 12) + y,
+    lambda x, y: x.to(torch.bfloat16),
+    lambda x, y: x.flatten(1).softmax(1),
+    lambda x, y: x.softmax(1),
+    lambda x, y: F.log_softmax(x, dim=-1),
+]
+
+
+@pytest.mark.parametrize("index", range(len(PAIRS)))
+def test_arithmetic_and_copies(index: int) -> None:
+    check(PAIRS[index], image(2, 6, 9, 12), image(2, 6, 9, 12))
+
+
+ONES: list[Callable[[Tensor], Tensor]] = [
+    *(F.relu, F.relu6, F.silu, F.hardswish, F.hardsigmoid, F.sigmoid, F.tanh, F.mish, F.elu),
+    *(F.gelu, F.softplus, F.hardtanh, torch.exp, torch.neg, torch.abs),
+    lambda x: F.gelu(x, approximate="tanh"),
+    lambda x: F.leaky_relu(x, 0.2),
+    lambda x: x.abs().sqrt(),
+    lambda x: x.clamp(min=0.1),
+    lambda x: F.elu(x, 0.5),
+]
+
+
+@pytest.mark.parametrize("index", range(len(ONES)))
+def test_functions_of_each_element(index: int) -> None:
+    check(ONES[index], image() * 3)
+    check(ONES[index], torch.randn(3, 7)[:, 1:6])
+
+
+def test_what_no_kernel_takes_runs_in_torch() -> None:
+    check(lambda x: F.max_pool2d(x, 2), image(dtype=torch.float64), ours=False)
+    check(lambda x, y: x + y, torch.rand(3), torch.rand(3).double(), ours=False)
+    check(lambda x: x.mean(1), image(), ours=False)
+    check(lambda x: torch.add(x, x, alpha=2), image(), ours=False)
