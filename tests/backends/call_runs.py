@@ -35,13 +35,14 @@ def run_call(
     made: tuple[_C.Call, tuple[int, int, int, int]],
     image: Tensor,
     dtype: torch.dtype | None = None,
+    threads: Sequence[int] = (2,),
 ) -> Tensor:
-    """The output, which has the same bits for one to three threads."""
+    """The output, which has the same bits for each number of threads."""
     call, (images, channels, height, width) = made
     assert image.numel() == 0 or image.is_contiguous(memory_format=torch.channels_last)
     dtype = dtype or image.dtype
     size = images * channels * height * width * dtype.itemsize
-    runs = [_run_guarded(call, size, image, threads) for threads in (1, 2, 3)]
+    runs = [_run_guarded(call, size, image, count) for count in threads]
     assert all(torch.equal(run, runs[0]) for run in runs)
     return runs[0].view(dtype).view(images, height, width, channels).permute(0, 3, 1, 2)
 

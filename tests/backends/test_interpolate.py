@@ -96,15 +96,15 @@ def test_the_same_size_is_a_copy(isa: str) -> None:
         assert torch.equal(resized(image, mode, align_corners, size=(9, 14)), image)
 
 
-def test_threads_share_large_images(isa: str) -> None:
-    """run_call holds one to three threads to the same bits; these are large enough for all."""
-    image = random_image((1, 67, 30, 33), torch.float32)
-    expected = F.interpolate(image, scale_factor=2.0, mode="bilinear")
-    found = resized(image, "bilinear", scale_factor=(2.0, 2.0))
-    assert (found - expected).abs().max() <= 2e-6
-    assert torch.equal(
-        resized(image, "nearest", scale_factor=(2.0, 2.0)), F.interpolate(image, scale_factor=2.0)
-    )
+@pytest.mark.parametrize("dtype", [*FLOATS, *BYTES])
+def test_any_number_of_threads_gives_the_same_bits(isa: str, dtype: torch.dtype) -> None:
+    shape = (1, 67, 30, 33)  # large enough to be shared
+    image = random_image(shape, dtype)
+    for mode in ("nearest", "bilinear") if dtype.is_floating_point else ("nearest",):
+        made = interpolate_call(shape, None, (2.0, 2.0), mode, False, dtype)
+        found = run_call(made, image, threads=(1, 2, 3))
+        expected = F.interpolate(image.float(), scale_factor=2.0, mode=mode)
+        assert (found.float() - expected).abs().max() <= 4 * ROUNDING.get(dtype, 0.0)
 
 
 def test_no_image_gives_no_output(isa: str) -> None:

@@ -234,15 +234,22 @@ def test_quantised_means_saturate_and_round_half_to_even(isa: str) -> None:
     assert run_call(made, image, torch.uint8).flatten()[:6].tolist() == [7, 11, 21, 29, 255, 0]
 
 
-def test_threads_share_large_layers(isa: str) -> None:
-    """run_call holds one to three threads to the same bits; these are large enough for all."""
-    image = random_image((1, 70, 60, 41), torch.float32)
-    assert same(max_pooled(image, (3, 3), (2, 2), (1, 1)), F.max_pool2d(image, 3, 2, 1))
-    flat = random_image((1, 512, 3, 90), torch.float32)  # fewer rows than threads take
-    assert same(max_pooled(flat, (3, 3), (1, 1), (0, 0)), F.max_pool2d(flat, 3, 1))
-    for output in ((1, 1), (2, 2), (6, 6)):
-        found = run_call(adaptive_avg_pool2d_call(image.shape, output, image.dtype), image)
-        assert torch.allclose(found, F.adaptive_avg_pool2d(image, output), atol=1e-6)
+@pytest.mark.parametrize("dtype", [*FLOATS, *BYTES])
+def test_any_number_of_threads_gives_the_same_bits(isa: str, dtype: torch.dtype) -> None:
+    for shape in ((1, 70, 60, 41), (3, 16, 40, 50), (1, 512, 3, 90)):  # large enough to be shared
+        image = random_image(shape, dtype)
+        square, whole = ((3, 3), (1, 1), (1, 1)), (False, True, None)
+        made = [max_pool2d_call(shape, *square, (1, 1), False, dtype)]
+        if dtype.is_floating_point:
+            made.append(avg_pool2d_call(shape, *square, *whole, dtype))
+            made += [adaptive_avg_pool2d_call(shape, (side, side), dtype) for side in (1, 2, 6)]
+        else:
+            levels = (dtype, 0.1, 3, 0.05, 2, dtype)
+            made.append(avg_pool2d_int8_call(shape, *square, *whole, *levels))
+            made += [adaptive_avg_pool2d_int8_call(shape, (side, 2), *levels) for side in (1, 2)]
+            made.append(adaptive_avg_pool2d_int8_call(shape, (1, 1), *levels))
+        for each in made:
+            run_call(each, image, threads=(1, 2, 3))
 
 
 def test_no_image_gives_no_output(isa: str) -> None:
