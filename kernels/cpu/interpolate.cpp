@@ -9,6 +9,7 @@
 // Roofline: the bytes of input and output over the bandwidth of where they lie; the output's weigh more.
 #include "interpolate.hpp"
 
+#include "bfloat16_pairs.hpp"
 #include "buffer.hpp"
 #include "simd.hpp"
 
@@ -73,25 +74,47 @@ struct Corners {
   float w00, w01, w10, w11;
 };
 
+template <class T>
+CVPERF_INLINE Vec<float> blend(const Corners<T>& corners, Vec<float> v00, Vec<float> v01, Vec<float> v10,
+                               Vec<float> v11) {
+  return v00 * corners.w00 + v01 * corners.w01 + v10 * corners.w10 + v11 * corners.w11;
+}
+
 template <bool kWhole, class T>
 CVPERF_INLINE void blend_vector(const Corners<T>& corners, std::int64_t c, int lanes, T* out) {
   const auto read = [=](const T* from) {
     if constexpr (kWhole) return load(from + c);
     return load_partial(from + c, lanes);
   };
-  const Vec<float> top = read(corners.p00) * corners.w00 + read(corners.p01) * corners.w01;
-  const Vec<float> value = top + read(corners.p10) * corners.w10 + read(corners.p11) * corners.w11;
+  const Vec<float> value = blend(corners, read(corners.p00), read(corners.p01), read(corners.p10), read(corners.p11));
   if constexpr (kWhole) return store(out + c, value);
   store_partial(out + c, value, lanes);
 }
 
+// The channels that pairs of vectors take, and how many those are.
+template <class T>
+CVPERF_INLINE std::int64_t blend_pairs(const Corners<T>&, std::int64_t, T*) {
+  return 0;
+}
+CVPERF_INLINE std::int64_t blend_pairs(const Corners<bfloat16>& corners, std::int64_t channels, bfloat16* out) {
+  std::int64_t c = 0;
+  for (; c + kPairLanes <= channels; c += kPairLanes) {
+    const Pairs v00 = load_pairs(corners.p00 + c), v01 = load_pairs(corners.p01 + c);
+    const Pairs v10 = load_pairs(corners.p10 + c), v11 = load_pairs(corners.p11 + c);
+    store_pairs(out + c, {blend(corners, v00.even, v01.even, v10.even, v11.even),
+                          blend(corners, v00.odd, v01.odd, v10.odd, v11.odd)});
+  }
+  return c;
+}
+
+// Every channel of a pixel. The last vector takes some channels again where they do not fill it.
 template <class T>
 CVPERF_INLINE void blend_pixel(const Corners<T>& corners, std::int64_t channels, T* out) {
   constexpr int L = kLanes<float>;
   if (channels < L) return blend_vector<false>(corners, 0, static_cast<int>(channels), out);
-  std::int64_t c = 0;
+  std::int64_t c = blend_pairs(corners, channels, out);
   for (; c + L <= channels; c += L) blend_vector<true>(corners, c, L, out);
-  if (c < channels) blend_vector<true>(corners, channels - L, L, out);  // some again: no lane is left empty
+  if (c < channels) blend_vector<true>(corners, channels - L, L, out);
 }
 
 template <class T>

@@ -6,6 +6,7 @@
 //
 // Roofline: the bytes of input and output over the bandwidth of where they lie; a 3x3 loads each input 9/4 times from
 // the caches at stride 2.
+#include "bfloat16_pairs.hpp"
 #include "pool2d_windows.hpp"
 
 namespace cvperf {
@@ -39,6 +40,25 @@ struct FloatMax {
   CVPERF_INLINE void write(T* to, Lanes best, int lanes) const {
     if constexpr (kWhole) return store(to, best);
     store_partial(to, best, lanes);
+  }
+};
+
+// As FloatMax<bfloat16>, for more channels.
+struct PairMax {
+  using Lanes = Pairs;
+  static constexpr int kLanes = kPairLanes;
+
+  CVPERF_INLINE Lanes start() const { return {broadcast(-__builtin_inff()), broadcast(-__builtin_inff())}; }
+  CVPERF_INLINE Lanes add(const Lanes& best, const Lanes& value) const {
+    return {larger(best.even, value.even), larger(best.odd, value.odd)};
+  }
+  template <bool kWhole>
+  CVPERF_INLINE Lanes read(const bfloat16* from, int) const {
+    return load_pairs(from);
+  }
+  template <bool kWhole>
+  CVPERF_INLINE void write(bfloat16* to, const Lanes& best, int) const {
+    store_exact_pairs(to, best);
   }
 };
 
@@ -81,6 +101,7 @@ void max_pool2d(const MaxPool2dArgs& args) {
   if (is_empty(args.shape)) return;
   if (args.dtype == DType::i8) return pool_bytes<std::int8_t>(args);
   if (args.dtype == DType::u8) return pool_bytes<std::uint8_t>(args);
+  if (args.dtype == DType::bf16 && args.shape.channels >= kPairLanes) return pool_all<bfloat16>(args, PairMax{});
   with_float(args.dtype, [&](auto type) { pool_all<decltype(type)>(args, FloatMax<decltype(type)>{}); });
 }
 

@@ -7,6 +7,7 @@
 // that the bits do not depend on threads.
 //
 // Roofline: the bytes of input and output over the bandwidth of where they lie.
+#include "bfloat16_pairs.hpp"
 #include "byte_lanes.hpp"
 #include "pool2d_windows.hpp"
 
@@ -38,6 +39,31 @@ struct FloatMean {
   CVPERF_INLINE void write(T* to, Lanes sum, int lanes) const {
     if constexpr (kWhole) return store(to, sum / divisor_);
     store_partial(to, sum / divisor_, lanes);
+  }
+
+ private:
+  float divisor_;
+};
+
+// As FloatMean<bfloat16>, for more channels.
+struct PairMean {
+  using In = bfloat16;
+  using Out = bfloat16;
+  using Lanes = Pairs;
+  static constexpr int kLanes = kPairLanes;
+
+  PairMean(const AvgPool2dArgs&, std::int64_t divisor, std::int64_t) : divisor_(static_cast<float>(divisor)) {}
+  CVPERF_INLINE Lanes start() const { return Lanes{}; }
+  CVPERF_INLINE Lanes add(const Lanes& sum, const Lanes& value) const {
+    return {sum.even + value.even, sum.odd + value.odd};
+  }
+  template <bool kWhole>
+  CVPERF_INLINE Lanes read(const bfloat16* from, int) const {
+    return load_pairs(from);
+  }
+  template <bool kWhole>
+  CVPERF_INLINE void write(bfloat16* to, const Lanes& sum, int) const {
+    store_pairs(to, {sum.even / divisor_, sum.odd / divisor_});
   }
 
  private:
@@ -241,6 +267,7 @@ void avg_pool2d(const AvgPool2dArgs& args) {
   if (is_empty(args.shape)) return;
   if (args.dtype == DType::i8) return pool_bytes<std::int8_t>(args);
   if (args.dtype == DType::u8) return pool_bytes<std::uint8_t>(args);
+  if (args.dtype == DType::bf16 && args.shape.channels >= kPairLanes) return pool_all<PairMean>(args);
   with_float(args.dtype, [&](auto type) { pool_all<FloatMean<decltype(type)>>(args); });
 }
 
