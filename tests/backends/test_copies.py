@@ -24,11 +24,11 @@ def numbers(shape: Ints, dtype: torch.dtype) -> Tensor:
     return count.to(dtype)
 
 
-@pytest.mark.parametrize("dtype", MOVED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
 def test_concat(isa: str, dim: int, order: Ints, dtype: torch.dtype) -> None:
-    for base in ((2, 5, 7, 3), (1, 33, 40, 41), (3, 1, 1, 1)):
+    for base in ((2, 5, 7, 3), (1, 9, 20, 21), (3, 1, 1, 1)):
         for sizes in ((1, 2, 3), (4,), (0, 17, 1, 0), (70, 5)):
             shapes = [(*base[:dim], size, *base[dim + 1 :]) for size in sizes]
             parts = [laid_out(numbers(shape, dtype) + k, order) for k, shape in enumerate(shapes)]
@@ -37,11 +37,11 @@ def test_concat(isa: str, dim: int, order: Ints, dtype: torch.dtype) -> None:
             assert torch.equal(found, torch.cat(parts, dim)), f"{base} {sizes}"
 
 
-@pytest.mark.parametrize("dtype", MOVED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
 def test_narrow(isa: str, dim: int, order: Ints, dtype: torch.dtype) -> None:
-    for whole in ((5, 6, 7, 9), (2, 130, 30, 31), (1, 1, 1, 1)):
+    for whole in ((5, 6, 7, 9), (2, 40, 20, 31), (1, 1, 1, 1)):
         tensor = laid_out(numbers(whole, dtype), order)
         size = whole[dim]
         for first, count in ((0, size), (size // 2, size - size // 2), (1, size - 2), (size, 0)):
@@ -86,12 +86,11 @@ def test_copy_moves_bits(isa: str, dtype: torch.dtype, order: Ints) -> None:
 @pytest.mark.parametrize("write", CAST)
 @pytest.mark.parametrize("read", CAST)
 def test_copy_casts(isa: str, read: torch.dtype, write: torch.dtype) -> None:
-    for view in views(read):
-        for order in ORDERS:
-            steps = dense_strides(tuple(view.shape), order)
-            call, shape = copy(*layout(view), steps, read, write)
-            found = written(call, [view], shape, steps, write)
-            assert torch.equal(found, view.to(write)), f"{layout(view)} {order}"
+    for k, view in enumerate(views(read)):
+        steps = dense_strides(tuple(view.shape), ORDERS[k % 3 % 2])
+        call, shape = copy(*layout(view), steps, read, write)
+        found = written(call, [view], shape, steps, write)
+        assert torch.equal(found, view.to(write)), f"{layout(view)} to {steps}"
 
 
 @pytest.mark.parametrize("groups", [2, 3, 4, 8])
