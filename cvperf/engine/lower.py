@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
 
 from cvperf.engine.steps import NativeStep, Program, TorchStep, Value
 from cvperf.engine.weights import Weights
@@ -141,7 +142,8 @@ class Lower(fx.Interpreter):
 
     def torch(self, target: Any, args: Any, kwargs: Any, read: tuple[Value, ...]) -> Any:
         """A step of torch's."""
-        metas = target(*_metas(args), **_metas(kwargs))
+        with FlopCounterMode(display=False) as counter:
+            metas = target(*_metas(args), **_metas(kwargs))
         outputs: list[Value] = []
 
         def slot(meta: Tensor) -> Value:
@@ -149,9 +151,9 @@ class Lower(fx.Interpreter):
             return outputs[-1]
 
         result = pytree.tree_map_only(Tensor, slot, metas)
-        self.program.steps.append(
-            TorchStep(_name(target), target, args, kwargs, read, tuple(outputs))
-        )
+        work = counter.get_total_flops()
+        step = TorchStep(_name(target), target, args, kwargs, read, tuple(outputs), work)
+        self.program.steps.append(step)
         return result
 
 

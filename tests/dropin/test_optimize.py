@@ -155,6 +155,16 @@ def test_explain_counts_the_work() -> None:
     assert "GFLOP on our kernels" in str(fast.explain())
 
 
+def test_explain_counts_what_torch_runs() -> None:
+    class Product(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ x.transpose(1, 2)
+
+    fast = cvperf.optimize(Product().eval(), example_inputs=torch.rand(2, 3, 5))
+    (plan,) = fast.explain().plans
+    assert (plan.work, plan.torch_work, plan.covered) == (0, 2 * 2 * 3 * 3 * 5, 0.0)
+
+
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got 'model'"):
         cvperf.optimize("model")

@@ -205,7 +205,10 @@ def normalize_image(problem: NormalizeImage) -> Contender:
 
 def model(problem: Model) -> Contender:
     p = problem
-    return Contender(lambda: p.module(*p.inputs), context=drop_in, note="in cvperf.use()")
+    if any(tensor.device.type != "cpu" for tensor in p.inputs):
+        return Contender(lambda: p.module(*p.inputs), context=drop_in, note="in cvperf.use()")
+    fast = cvperf.optimize(p.module, example_inputs=p.inputs)
+    return Contender(lambda: fast(*p.inputs), context=inference, note="cvperf.optimize()")
 
 
 def training(problem: Training) -> Contender:
