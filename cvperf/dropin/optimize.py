@@ -56,7 +56,7 @@ def optimize(
         model: in evaluation mode; it is not changed, and later changes to its weights are not seen.
         config: what to do; :class:`FusionConfig` if None.
         example_inputs: a tensor or a tuple of the call's arguments, to trace now; None traces at
-            the first call. Other sizes are planned when they are first met.
+            the first call. A second size makes a trace for all sizes.
 
     Returns:
         An :class:`OptimizedModel`. Its answers have no gradient.
@@ -186,9 +186,9 @@ class OptimizedModel(nn.Module):
             self._give_up("it was called without a tensor on the CPU")
             return None
         try:
-            captured = engine.capture(self.original, args, kwargs)
-        except engine.UNTRACEABLE as error:
-            self._give_up(f"torch.export: {_first_line(error)}")
+            captured = engine.capture(self.original, args, kwargs, self._captured)
+        except engine.CaptureError as error:
+            self._give_up(str(error))
             return None
         engine.fuse(captured.graph)
         self._captured.append(captured)
@@ -293,7 +293,3 @@ def _key(leaves: Sequence[Any], structure: pytree.TreeSpec) -> Any:
             for leaf in leaves
         ),
     )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"

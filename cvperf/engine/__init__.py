@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from torch import Tensor, fx
 
 import cvperf.engine.lowerings  # noqa: F401  (registers them)
-from cvperf.engine.capture import UNTRACEABLE, Captured, capture
+from cvperf.engine.capture import Captured, CaptureError, capture
 from cvperf.engine.lower import Lower
 from cvperf.engine.passes import fuse
 from cvperf.engine.plan import Plan
 from cvperf.engine.weights import Weights
 
-__all__ = ["UNTRACEABLE", "Captured", "Plan", "Weights", "capture", "fuse", "plan"]
+__all__ = ["CaptureError", "Captured", "Plan", "Weights", "capture", "fuse", "plan"]
 
 
 def plan(graph: fx.GraphModule, weights: Weights, inputs: Sequence[Tensor]) -> Plan:

@@ -15,11 +15,11 @@ from torch.utils import _pytree as pytree
 
 
 class CaptureError(RuntimeError):
-    """The model was traced, but what came out cannot be planned."""
+    """The model cannot be traced as a whole."""
 
 
 # torch.export runs the model's Python on tensors without values and lets out what that raises.
-UNTRACEABLE = (
+_UNTRACEABLE = (
     TorchDynamoException,
     RuntimeError,
     ValueError,
@@ -60,7 +60,16 @@ class Captured:
                     return False
             elif not isinstance(leaf, Tensor) or not _alike(leaf, expected, symbols):
                 return False
-        return True
+        return all(guard.subs(symbols) == True for guard in self._guards())  # noqa: E712 (sympy's)
+
+    def _guards(self) -> list[Any]:
+        """What the trace took for granted of open sizes, where the model's code compares them."""
+        for leaf in self.leaves:
+            for size in leaf.shape if isinstance(leaf, Tensor) else ():
+                if not isinstance(size, int):
+                    environment = size.node.shape_env
+                    return [environment.replace(guard.expr) for guard in environment.guards]
+        return []
 
 
 def _alike(tensor: Tensor, expected: Tensor, symbols: dict[Any, int]) -> bool:
@@ -82,27 +91,41 @@ def _alike(tensor: Tensor, expected: Tensor, symbols: dict[Any, int]) -> bool:
     return True
 
 
-def capture(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Captured:
-    """Trace ``model(*args, **kwargs)`` by torch.export, sizes left open wherever the model allows.
+def capture(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    known: Sequence[Captured] = (),
+) -> Captured:
+    """Trace ``model(*args, **kwargs)`` by torch.export.
 
-    A size of 0 or 1 is always taken as it is: torch gives these a meaning of their own.
+    Sizes are fixed, but for those in which the call differs from one that is known: these are left
+    open where the model allows. (Leaving all open makes torch.export follow every comparison of
+    sizes: minutes for a Swin Transformer.) A size of 0 or 1 is always taken as it is: torch gives
+    these a meaning of their own.
+
+    Args:
+        model: in evaluation mode.
+        args: of the call.
+        kwargs: of the call.
+        known: graphs that do not take this call.
 
     Raises:
-        UNTRACEABLE: sizes or control flow depend on the values of tensors, or the model does what
-            cannot be traced.
+        CaptureError: sizes or control flow depend on the values of tensors, or the model does what
+            torch.export cannot trace.
     """
     # Of its own memory: about a view, torch.export writes down guards that it cannot read again.
     args, kwargs = pytree.tree_map_only(
         Tensor, lambda tensor: tensor.detach().clone(), (tuple(args), dict(kwargs))
     )
-    with torch.no_grad():
-        program = torch.export.export(
-            model,
-            tuple(args),
-            dict(kwargs),
-            dynamic_shapes=_open_sizes(model, args, kwargs),
-            strict=False,
-        ).run_decompositions({})
+    sizes = _open_sizes(model, args, kwargs, known)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(
+                model, tuple(args), dict(kwargs), dynamic_shapes=sizes, strict=False
+            ).run_decompositions({})
+    except _UNTRACEABLE as error:
+        raise CaptureError(f"torch.export: {_first_line(error)}") from error
     _check_sizes(program.graph)
     # Weights become attributes of the graph; sizes are checked by takes().
     graph = program.module(check_guards=False)
@@ -118,16 +141,34 @@ def capture(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     return Captured(graph, structure, expected, program.call_spec.out_spec)
 
 
-def _open_sizes(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """By the parameters of ``forward``: every size of every tensor may vary."""
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
-    def sizes(leaf: Any) -> Any:
-        if not isinstance(leaf, Tensor):
-            return None
-        return dict.fromkeys(range(leaf.dim()), torch.export.Dim.AUTO)
 
-    bound = inspect.signature(model.forward).bind(*args, **kwargs)
-    return pytree.tree_map(sizes, dict(bound.arguments))
+def _open_sizes(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], known: Sequence[Captured]
+) -> Any:
+    """By the parameters of ``forward``: the dimensions of each tensor that may vary."""
+    leaves, structure = pytree.tree_flatten((args, kwargs))
+    earlier = [each.leaves for each in known if each.structure == structure]
+    dims = [_differing(leaf, [each[i] for each in earlier]) for i, leaf in enumerate(leaves)]
+    args, kwargs = pytree.tree_unflatten(dims, structure)
+    return dict(inspect.signature(model.forward).bind(*args, **kwargs).arguments)
+
+
+def _differing(leaf: Any, earlier: Sequence[Any]) -> dict[int, Any] | None:
+    if not isinstance(leaf, Tensor):
+        return None
+    like = [each for each in earlier if isinstance(each, Tensor) and each.dim() == leaf.dim()]
+    return {
+        dim: torch.export.Dim.AUTO
+        for dim in range(leaf.dim())
+        if any(
+            not isinstance(each.shape[dim], int) or each.shape[dim] != leaf.shape[dim]
+            for each in like
+        )
+    }
 
 
 def _check_sizes(graph: fx.Graph) -> None:

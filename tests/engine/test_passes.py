@@ -47,10 +47,16 @@ def test_batch_norm_goes_into_the_weight(bias: bool, affine: bool) -> None:
     assert operators(graph) == {"cvperf.conv2d.default": 1}
 
 
-def test_batch_norm_before_a_convolution_is_a_product_and_a_sum() -> None:
+def test_batch_norm_before_a_convolution_is_a_layer_of_one_tap() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3))
     graph = fused(model, torch.rand(2, 3, 6, 6))
-    assert operators(graph)["aten.mul.Tensor"] == operators(graph)["aten.add.Tensor"] == 1
+    assert operators(graph) == {"cvperf.conv2d.default": 2}
+    assert convolutions(graph)[0].args[ACTIVATION] == "relu"
+
+
+def test_batch_norm_of_rows_stays() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    assert operators(fused(model, torch.rand(2, 3)))["aten.linear.default"] == 1
 
 
 def test_batch_norm_of_a_shared_convolution_is_not_folded() -> None:

@@ -20,7 +20,7 @@ _ATEN = torch.ops.aten
 
 
 def fold_batch_norm(graph: fx.GraphModule) -> None:
-    """Into the convolution before it where nobody else reads that, else a product and a sum.
+    """Into the convolution before it where nobody else reads that, else a layer of its own.
 
     Folded in float64 and rounded once (Jacob et al., CVPR 2018, section 3.2).
     """
@@ -29,12 +29,16 @@ def fold_batch_norm(graph: fx.GraphModule) -> None:
             continue
         scale_and_shift = _scale_and_shift(graph, node)
         outputs = [user for user in node.users if user.target is operator.getitem]
-        if scale_and_shift is None or any(user.args[1] != 0 for user in outputs if user.users):
+        if (
+            scale_and_shift is None
+            or node.meta["val"][0].dim() != 4
+            or any(user.args[1] != 0 for user in outputs if user.users)
+        ):
             continue
         image = node.args[0]
         assert isinstance(image, fx.Node)
         if not _fold(graph, image, *scale_and_shift):
-            image = _multiply_and_add(graph, node, image, *scale_and_shift)
+            image = _scaled(graph, node, image, *scale_and_shift)
         for user in outputs:
             user.replace_all_uses_with(image)
             graph.graph.erase_node(user)
@@ -78,16 +82,17 @@ def _fold(graph: fx.GraphModule, layer: fx.Node, scale: Tensor, shift: Tensor) -
     return True
 
 
-def _multiply_and_add(
+def _scaled(
     graph: fx.GraphModule, node: fx.Node, image: fx.Node, scale: Tensor, shift: Tensor
 ) -> fx.Node:
+    """A depthwise convolution of one tap, which takes an activation in as any other."""
     value = image.meta["val"]
-    shape = (-1, *[1] * (value.dim() - 2))
-    result = image
-    for name, operation, each in (("scale", "mul", scale), ("shift", "add", shift)):
-        vector = add_weight(graph, node, name, each.to(value.dtype).view(shape))
-        with graph.graph.inserting_before(node):
-            target = getattr(_ATEN, operation).Tensor
-            result = graph.graph.call_function(target, (result, vector))
-        result.meta = {"val": value}
-    return result
+    weight = add_weight(graph, node, "weight", scale.to(value.dtype).view(-1, 1, 1, 1))
+    bias = add_weight(graph, node, "bias", shift.to(value.dtype))
+    one, none = [1, 1], [0, 0]
+    with graph.graph.inserting_before(node):
+        layer = graph.graph.call_function(
+            CONV2D, (image, weight, bias, one, none, one, len(scale), None, None)
+        )
+    layer.meta = {"val": value}
+    return layer
