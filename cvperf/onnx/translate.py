@@ -1,0 +1,244 @@
+"""From an ``onnx.ModelProto`` to a module: the nodes in order, each by its handler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import fx
+
+from cvperf.errors import ArgumentError, UnsupportedError
+from cvperf.onnx import operators  # noqa: F401  (fills the table)
+from cvperf.onnx.arithmetic import as_numbers
+from cvperf.onnx.builder import Builder
+from cvperf.onnx.dtypes import DTYPES, torch_dtype, torch_tensor
+from cvperf.onnx.files import infer_types, opset_of
+from cvperf.onnx.node import Node
+from cvperf.onnx.registry import HANDLERS, ON_NUMBERS, find
+from cvperf.onnx.values import Constant, Numbers, Traced, Value
+
+OWN_DOMAINS = ("", "ai.onnx")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What the file says of an input or output."""
+
+    name: str
+    shape: tuple[int | str | None, ...] | None
+    """Sizes; a name (or None) where the size is free; None for any number of dimensions."""
+    dtype: torch.dtype
+
+
+def translate(proto: Any) -> fx.GraphModule:
+    """Build the module of a checked model.
+
+    Raises:
+        UnsupportedError: operators, or uses of them, that have no handler.
+        ArgumentError: the graph is not sound.
+    """
+    check_operators(proto)
+    reader = _Reader(proto)
+    inputs = reader.declare_inputs()
+    reader.read(proto.graph.node)
+    return reader.finish(inputs)
+
+
+def check_operators(proto: Any) -> None:
+    """Raises UnsupportedError that names every operator without a handler, and its nodes."""
+    opset = opset_of(proto)
+    unknown: dict[str, list[str]] = {}
+    for node in proto.graph.node:
+        if node.op_type == "If" and node.domain in OWN_DOMAINS:
+            continue
+        if node.domain not in OWN_DOMAINS or find(node.op_type, opset) is None:
+            unknown.setdefault(_title(node), []).append(_name(node))
+    if not unknown:
+        return
+    listed = "; ".join(f"{name} ({_some(nodes)})" for name, nodes in sorted(unknown.items()))
+    raise UnsupportedError(
+        f"cvperf.from_onnx has no translation for {len(unknown)} operator"
+        f"{'s' if len(unknown) > 1 else ''} of this model (opset {opset}): {listed}. "
+        "docs/onnx.md lists those that it has. Export the model without them, cut the graph before "
+        "them (onnx.utils.extract_model), or build the model in torch"
+    )
+
+
+def _title(node: Any) -> str:
+    return str(node.op_type if node.domain in OWN_DOMAINS else f"{node.domain}.{node.op_type}")
+
+
+def _name(node: Any) -> str:
+    """The name of a node; that of its first output where it has none."""
+    return str(node.name or next(iter(node.output), "unnamed"))
+
+
+def _some(nodes: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in nodes[:3])
+    more = f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
+    return f"node{'s' if len(nodes) > 1 else ''} {shown}{more}"
+
+
+class _Reader:
+    """Values by name, while the nodes are read."""
+
+    def __init__(self, proto: Any) -> None:
+        self.proto = proto
+        self.opset = opset_of(proto)
+        self.types = infer_types(proto)
+        self.builder = Builder()
+        self.values: dict[str, Value] = {
+            tensor.name: Constant(torch_tensor(tensor), tensor.name)
+            for tensor in proto.graph.initializer
+        }
+        if proto.graph.sparse_initializer:
+            raise UnsupportedError(
+                "cvperf.from_onnx does not read sparse initializers; store the weights dense"
+            )
+
+    def declare_inputs(self) -> list[TensorSpec]:
+        """A placeholder for each input of the file that is no weight."""
+        specs = [_spec(entry) for entry in self.proto.graph.input if entry.name not in self.values]
+        for spec in specs:
+            node = self.builder.placeholder(spec.name)
+            rank = None if spec.shape is None else len(spec.shape)
+            self.values[spec.name] = Traced(node, rank, spec.dtype)
+        return specs
+
+    def read(self, nodes: Iterable[Any]) -> None:
+        for proto in nodes:
+            if proto.op_type == "If":
+                self._read_branch(proto)
+                continue
+            node = self._node(proto)
+            results = self._translated(node)
+            for name, value in zip(proto.output, results, strict=False):
+                if name:
+                    self.values[name] = self._described(name, value)
+
+    def finish(self, inputs: list[TensorSpec]) -> fx.GraphModule:
+        """The module: dead code gone, what the file says of inputs and outputs as attributes."""
+        outputs = [_spec(entry) for entry in self.proto.graph.output]
+        nodes = tuple(
+            self.builder.node_of(self._value(spec.name, "the graph's outputs")) for spec in outputs
+        )
+        self.builder.graph.output(nodes[0] if len(nodes) == 1 else nodes)
+        self.builder.graph.eliminate_dead_code()
+        self.builder.graph.lint()
+        module = fx.GraphModule(self.builder.holder, self.builder.graph, "OnnxModel")
+        module.delete_all_unused_submodules()
+        facts = {
+            "inputs": tuple(inputs),
+            "outputs": tuple(outputs),
+            "input_names": tuple(spec.name for spec in inputs),
+            "output_names": tuple(spec.name for spec in outputs),
+            "opset": self.opset,
+        }
+        for name, fact in facts.items():
+            setattr(module, name, fact)
+        module.meta["_user_preserved_attributes"] = facts  # so that copies have them too
+        return module.eval()
+
+    def _node(self, proto: Any) -> Node:
+        title = f"the inputs of {proto.op_type} {_name(proto)!r}"
+        return Node(
+            operator=proto.op_type,
+            name=_name(proto),
+            opset=self.opset,
+            attributes={entry.name: _attribute(entry) for entry in proto.attribute},
+            inputs=[self._value(name, title) if name else None for name in proto.input],
+            output_names=list(proto.output),
+            builder=self.builder,
+        )
+
+    def _value(self, name: str, where: str) -> Value:
+        if name not in self.values:
+            raise ArgumentError(
+                f"{where} name {name!r}, which is no input, no weight and no result of a node "
+                "before it: the file is broken"
+            )
+        return self.values[name]
+
+    def _translated(self, node: Node) -> Sequence[Value]:
+        result = self._on_numbers(node)
+        if result is NotImplemented:
+            handler = find(node.operator, node.opset)
+            if handler is None:
+                raise UnsupportedError(f"cvperf.from_onnx has no translation for {node}")
+            result = handler(node)
+        return [result] if isinstance(result, (Constant, Traced, Numbers)) else result
+
+    def _on_numbers(self, node: Node) -> Any:
+        """The result on numbers of a shape, if that is what the node computes."""
+        if node.operator not in ON_NUMBERS or not any(
+            isinstance(value, Numbers) for value in node.inputs
+        ):
+            return NotImplemented
+        if any(value is not None and as_numbers(value) is None for value in node.inputs):
+            return NotImplemented
+        return ON_NUMBERS[node.operator](node)
+
+    def _described(self, name: str, value: Value) -> Value:
+        """A result with its name, and what ONNX's inference tells of it where we know less."""
+        if isinstance(value, Constant):
+            value.name = value.name or name
+        if not isinstance(value, Traced) or name not in self.types:
+            return value
+        kind = self.types[name]
+        rank = value.rank
+        if rank is None and kind.HasField("shape"):
+            rank = len(kind.shape.dim)
+        return replace(value, rank=rank, dtype=value.dtype or DTYPES.get(kind.elem_type))
+
+    def _read_branch(self, proto: Any) -> None:
+        """An ``If`` whose condition is known is the branch it takes."""
+        node = self._node(proto)
+        condition = as_numbers(node.value(0))
+        if condition is None or not isinstance(condition.items[0], (bool, int)):
+            raise node.unsupported("its condition depends on the model's inputs")
+        wanted = "then_branch" if condition.items[0] else "else_branch"
+        branch = next(entry.g for entry in proto.attribute if entry.name == wanted)
+        for tensor in branch.initializer:
+            self.values[tensor.name] = Constant(torch_tensor(tensor), tensor.name)
+        self.read(branch.node)
+        for name, entry in zip(proto.output, branch.output, strict=True):
+            self.values[name] = self._value(entry.name, f"the outputs of {node}")
+
+
+def _spec(entry: Any) -> TensorSpec:
+    if not entry.type.HasField("tensor_type"):
+        raise UnsupportedError(
+            f"cvperf.from_onnx: {entry.name!r} is no tensor but a sequence, map or optional; "
+            "export the model with tensors"
+        )
+    kind = entry.type.tensor_type
+    shape = tuple(_size(dim) for dim in kind.shape.dim) if kind.HasField("shape") else None
+    return TensorSpec(entry.name, shape, torch_dtype(f"{entry.name!r}", kind.elem_type))
+
+
+def _size(dim: Any) -> int | str | None:
+    """Some exporters write -1 for a free size."""
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value) if dim.dim_value >= 0 else None
+    return str(dim.dim_param) or None
+
+
+def _attribute(entry: Any) -> Any:
+    """An attribute as Python numbers, strings, a tensor, or lists of them."""
+    from onnx import AttributeProto, helper
+
+    if entry.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
+        return None
+    value = helper.get_attribute_value(entry)
+    if entry.type == AttributeProto.TENSOR:
+        return torch_tensor(value)
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, (int, float, str)):
+        return value
+    return [item.decode() if isinstance(item, bytes) else item for item in value]
+
+
+__all__ = ["HANDLERS", "TensorSpec", "check_operators", "translate"]
