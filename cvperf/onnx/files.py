@@ -148,7 +148,8 @@ def infer_types(proto: Any) -> dict[str, Any]:
         inferred = onnx.shape_inference.infer_shapes(slim, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         raise ArgumentError(f"the model contradicts itself: {error}") from error
-    entries = (*inferred.graph.value_info, *inferred.graph.input)
+    graph = inferred.graph
+    entries = (*graph.value_info, *graph.input, *graph.output)
     return {entry.name: entry.type.tensor_type for entry in entries}
 
 

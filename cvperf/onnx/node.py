@@ -67,9 +67,7 @@ class Node:
     def weight(self, index: int) -> TensorValue | None:
         """An input that is a layer's weight: a parameter of the module if the file has it."""
         value = self.optional(index)
-        if isinstance(value, Constant):
-            value.trainable = True
-        return value
+        return value.as_weight() if isinstance(value, Constant) else value
 
     def numbers(self, index: int) -> tuple[Number, ...] | fx.Node:
         """An input as Python numbers; one node that gives the list where its length is unknown."""

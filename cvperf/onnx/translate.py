@@ -29,7 +29,8 @@ class TensorSpec:
     name: str
     shape: tuple[int | str | None, ...] | None
     """Sizes; a name (or None) where the size is free; None for any number of dimensions."""
-    dtype: torch.dtype
+    dtype: torch.dtype | None
+    """None where neither the file nor ONNX's inference tells it, which happens to outputs only."""
 
 
 def translate(proto: Any) -> fx.GraphModule:
@@ -120,7 +121,7 @@ class _Reader:
 
     def finish(self, inputs: list[TensorSpec]) -> fx.GraphModule:
         """The module: dead code gone, what the file says of inputs and outputs as attributes."""
-        outputs = [_spec(entry) for entry in self.proto.graph.output]
+        outputs = [self._output(entry) for entry in self.proto.graph.output]
         nodes = tuple(
             self.builder.node_of(self._value(spec.name, "the graph's outputs")) for spec in outputs
         )
@@ -140,6 +141,15 @@ class _Reader:
             setattr(module, name, fact)
         module.meta["_user_preserved_attributes"] = facts  # so that copies have them too
         return module.eval()
+
+    def _output(self, entry: Any) -> TensorSpec:
+        """What the file says of an output, and what is inferred where it says nothing."""
+        if entry.type.HasField("tensor_type") and entry.type.tensor_type.elem_type:
+            return _spec(entry)
+        kind = self.types.get(entry.name)
+        if kind is None:
+            return TensorSpec(entry.name, None, None)
+        return TensorSpec(entry.name, _shape(kind), DTYPES.get(kind.elem_type))
 
     def _node(self, proto: Any) -> Node:
         title = f"the inputs of {proto.op_type} {_name(proto)!r}"
@@ -214,8 +224,11 @@ def _spec(entry: Any) -> TensorSpec:
             "export the model with tensors"
         )
     kind = entry.type.tensor_type
-    shape = tuple(_size(dim) for dim in kind.shape.dim) if kind.HasField("shape") else None
-    return TensorSpec(entry.name, shape, torch_dtype(f"{entry.name!r}", kind.elem_type))
+    return TensorSpec(entry.name, _shape(kind), torch_dtype(f"{entry.name!r}", kind.elem_type))
+
+
+def _shape(kind: Any) -> tuple[int | str | None, ...] | None:
+    return tuple(_size(dim) for dim in kind.shape.dim) if kind.HasField("shape") else None
 
 
 def _size(dim: Any) -> int | str | None:

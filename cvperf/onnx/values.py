@@ -25,6 +25,19 @@ class Constant:
     """The ONNX name, after which the parameter or buffer is called."""
     trainable: bool = False
     """Becomes a parameter rather than a buffer, if it is floating point."""
+    _weight: Constant | None = None
+
+    def as_weight(self) -> Constant:
+        """The same tensor as a parameter.
+
+        Exporters write equal tensors once: a layer's bias may be the running mean of another, which
+        stays a buffer.
+        """
+        if self.trainable:
+            return self
+        if self._weight is None:
+            self._weight = Constant(self.tensor, self.name, trainable=True)
+        return self._weight
 
     @property
     def rank(self) -> int:

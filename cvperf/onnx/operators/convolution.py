@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -73,45 +74,23 @@ def conv_transpose(node: Node) -> Value:
     stride = tuple(node.attribute("strides", [1] * spatial))
     dilation = tuple(node.attribute("dilations", [1] * spatial))
     extra = tuple(node.attribute("output_padding", [0] * spatial))
-    groups = node.attribute("group", 1)
-    pads = _transposed_pads(node, _kernel(node, weight), stride, dilation, extra)
-    function, rank = TRANSPOSED[spatial], spatial + 2
-    fits = all(
-        more < max(step, dil) for more, step, dil in zip(extra, stride, dilation, strict=True)
-    )
+    groups, rank = node.attribute("group", 1), spatial + 2
+    automatic, wanted = node.attribute("auto_pad", "NOTSET"), node.attribute("output_shape", None)
+    layer = (data, weight, bias, stride, dilation, groups)
+    if wanted is not None or automatic.startswith("SAME"):
+        upper = automatic == "SAME_UPPER"
+        wanted = None if wanted is None else tuple(wanted)[-spatial:]
+        return node.emit(transposed_to_shape, *layer, wanted, upper, rank=rank)
+    pads = (0,) * (2 * spatial)
+    if automatic == "NOTSET":
+        pads = tuple(node.attribute("pads", pads))
+    limits = [max(pair) for pair in zip(stride, dilation, strict=True)]
+    fits = all(more < limit for more, limit in zip(extra, limits, strict=True))
     if symmetric(pads) and min(pads) >= 0 and fits:
-        return node.emit(
-            function, data, weight, bias, stride, pads[:spatial], extra, groups, dilation, rank=rank
-        )
-    return node.emit(
-        cropped_transpose,
-        *(data, weight, bias, stride, dilation, groups, pads, extra),
-        rank=rank,
-    )
-
-
-def _transposed_pads(
-    node: Node,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    dilation: Sequence[int],
-    extra: Sequence[int],
-) -> tuple[int, ...]:
-    """What is cut off on each side. Sides of the output are (in - 1) * stride + reach + extra."""
-    spatial = len(kernel)
-    automatic = node.attribute("auto_pad", "NOTSET")
-    wanted = node.attribute("output_shape", None)
-    if automatic == "VALID":
-        return (0,) * (2 * spatial)
-    if wanted is None and automatic == "NOTSET":
-        return tuple(node.attribute("pads", [0] * (2 * spatial)))
-    if wanted is not None:
-        raise node.unsupported("output_shape fixes the size of its image; use pads instead")
-    reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True)]
-    totals = [r + e - s for r, e, s in zip(reach, extra, stride, strict=True)]
-    small = [total // 2 for total in totals]
-    large = [total - less for total, less in zip(totals, small, strict=True)]
-    return (*small, *large) if automatic == "SAME_UPPER" else (*large, *small)
+        function, padding = TRANSPOSED[spatial], pads[:spatial]
+        usual = (data, weight, bias, stride, padding, extra, groups, dilation)
+        return node.emit(function, *usual, rank=rank)
+    return node.emit(cropped_transpose, *layer, pads, extra, rank=rank)
 
 
 def spatial_of(node: Node, data: TensorValue, weight: TensorValue) -> int:
@@ -139,6 +118,32 @@ def padded_same(
     """Pad so that the output has ceil(size / stride) pixels; an odd one goes to the end."""
     pads = same_pads(data.shape[2:], kernel, stride, dilation, lower)
     return F.pad(data, torch_order(pads))
+
+
+def transposed_to_shape(
+    data: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    wanted: Sequence[int] | None,
+    upper: bool,
+) -> Tensor:
+    """Cut or padded to the size wanted, in * stride without one; an odd pixel is cut off the end
+    where ``upper``, else off the beginning.
+    """
+    beginnings: list[Any] = []
+    ends: list[Any] = []
+    for axis, size in enumerate(data.shape[2:]):
+        reach = (weight.shape[axis + 2] - 1) * dilation[axis] + 1
+        target = wanted[axis] if wanted is not None else size * stride[axis]
+        total = (size - 1) * stride[axis] + reach - target  # negative: zeros are added at the end
+        cut = torch.sym_max(total, 0)
+        beginnings.append(cut // 2 if upper else cut - cut // 2)
+        ends.append(total - beginnings[-1])
+    pads, extra = (*beginnings, *ends), (0,) * len(ends)
+    return cropped_transpose(data, weight, bias, stride, dilation, groups, pads, extra)
 
 
 def cropped_transpose(

@@ -65,6 +65,12 @@ BINARY: dict[str, Callable[..., Any]] = {
     "Greater": torch.gt,
     "GreaterOrEqual": torch.ge,
 }
+VARIADIC: dict[str, Callable[..., Any]] = {
+    "Min": torch.minimum,
+    "Max": torch.maximum,
+    "Sum": torch.add,
+    "Mean": torch.add,
+}
 # These take no Python number.
 TENSORS_ONLY = {"And", "Or", "Xor"}
 
@@ -83,7 +89,10 @@ def binary(node: Node) -> Value:
         left, right = right, left
     if node.operator in TENSORS_ONLY:
         return node.emit(function, left, right, rank=rank)
-    return node.emit(function, left, scalar(right, left), rank=rank)
+    other = scalar(right, left)
+    if node.operator == "Mul" and floating(left) and type(other) is float and other == 1.0:
+        return left  # some exporters multiply by one
+    return node.emit(function, left, other, rank=rank)
 
 
 @operator("Div")
@@ -98,7 +107,7 @@ def divide(node: Node) -> Value:
 @operator("Mod")
 def modulo(node: Node) -> Value:
     left, right = node.tensor(0), node.tensor(1)
-    function = torch.fmod if node.attribute("fmod", 0) else torch.remainder
+    function: Callable[..., Any] = torch.fmod if node.attribute("fmod", 0) else torch.remainder
     return node.emit(function, left, right, rank=rank_of(left, right))
 
 
@@ -121,11 +130,11 @@ def shift(node: Node) -> Value:
 
 @operator("Min", "Max", "Sum", "Mean")
 def variadic(node: Node) -> Value:
-    functions = {"Min": torch.minimum, "Max": torch.maximum, "Sum": torch.add, "Mean": torch.add}
+    function = VARIADIC[node.operator]
     total, *others = node.tensors()
     for other in others:
         rank = rank_of(total, other)
-        total = node.emit(functions[node.operator], total, other, rank=rank)
+        total = node.emit(function, total, other, rank=rank)
     if node.operator == "Mean":
         return node.emit(torch.div, total, 1 + len(others), rank=total.rank)
     return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -117,14 +118,13 @@ def put_slices(data: Tensor, indices: Tensor, updates: Tensor, how: str) -> Tens
     if how == "none":
         return data.index_put(tuple(indices.long().unbind(-1)), updates)
     depth = indices.shape[-1]
-    flat = data.reshape(-1, *data.shape[depth:])
+    flat = data.reshape(math.prod(data.shape[:depth]), -1)
     place = torch.zeros_like(indices[..., 0]).long()
     for axis in range(depth):
         place = place * data.shape[axis] + _from_start(indices[..., axis], data.shape[axis])
-    rows = updates.reshape(-1, *data.shape[depth:])
-    if how == "add":
-        return flat.index_add(0, place.flatten(), rows).reshape(data.shape)
-    return flat.index_reduce(0, place.flatten(), rows, REDUCTIONS[how]).reshape(data.shape)
+    rows = updates.reshape(-1, flat.shape[1])
+    place = place.reshape(-1, 1).expand(rows.shape)
+    return flat.scatter_reduce(0, place, rows, REDUCTIONS[how]).reshape(data.shape)
 
 
 def hot(indices: Tensor, depth: Any, values: Tensor, axis: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,12 +34,13 @@ def instance_normalization(node: Node) -> Value:
 
 
 @operator("LayerNormalization")
-def layer_normalization(node: Node) -> Value:
-    if node.wants(1) or node.wants(2):
-        raise node.unsupported("its mean or its inverse deviation is used, which training needs")
+def layer_normalization(node: Node) -> Sequence[Value]:
     data, weight, bias = node.tensor(0), node.weight(1), node.weight(2)
     axis, epsilon = node.attribute("axis", -1), node.attribute("epsilon", 1e-5)
-    return node.emit(normalized_layer, data, weight, bias, axis, epsilon, rank=data.rank)
+    result = node.emit(normalized_layer, data, weight, bias, axis, epsilon, rank=data.rank)
+    # Files name the mean and the deviation even where nobody reads them; dead code is removed.
+    statistics = node.builder.tensors(2, layer_statistics, data, axis, epsilon, rank=data.rank)
+    return [result, *statistics]
 
 
 @operator("GroupNormalization", since=18)
@@ -101,6 +104,14 @@ def normalized_layer(
         return F.layer_norm(data, shape, weight, bias, epsilon)
     normalized = F.layer_norm(data, shape, eps=epsilon) * weight
     return normalized if bias is None else normalized + bias
+
+
+def layer_statistics(data: Tensor, axis: int, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Mean and one over the standard deviation."""
+    axes = tuple(range(axis % data.dim(), data.dim()))
+    mean = data.mean(axes, keepdim=True)
+    variance = (data - mean).square().mean(axes, keepdim=True)
+    return mean, torch.rsqrt(variance + epsilon)
 
 
 def grouped_scale(

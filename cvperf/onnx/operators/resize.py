@@ -36,13 +36,15 @@ class Interpolation(NamedTuple):
 def upsample(node: Node) -> Value:
     """Scales are an attribute before opset 9, an input from then on."""
     scales = node.attributes.get("scales") or node.numbers(1)
-    how = Interpolation(_mode(node), "asymmetric")
+    how = Interpolation(_mode(node), "asymmetric", "simple")
     return _resize(node, how, scales, None)
 
 
 @operator("Resize", since=10)
 def resize_10(node: Node) -> Value:
-    return _resize(node, Interpolation(_mode(node), "asymmetric"), node.numbers(1), None)
+    """Opset 10 says nothing of rounding; ONNX Runtime rounds up where an axis gets shorter."""
+    how = Interpolation(_mode(node), "asymmetric", "simple")
+    return _resize(node, how, node.numbers(1), None)
 
 
 @operator("Resize", since=11)
@@ -102,7 +104,8 @@ def _torch_mode(
     factors = [scale for scale in scales or () if scale != 1]
     integral = bool(factors) and all(type(f) is float and f >= 1 and f == int(f) for f in factors)
     if how.mode == "nearest":
-        return _nearest_mode(how, integral)
+        longer = all(type(factor) is float and factor >= 1 for factor in factors)
+        return _nearest_mode(how, integral, longer)
     # With one pixel left, pytorch_half_pixel takes the first.
     single = sizes is not None and any(size == 1 for size in sizes[-(data.rank - 2) :])
     centred = how.coordinates == "half_pixel" or (
@@ -116,9 +119,11 @@ def _torch_mode(
     return "bicubic" if plain and not node.attribute("antialias", 0) else None
 
 
-def _nearest_mode(how: Interpolation, integral: bool) -> str | None:
+def _nearest_mode(how: Interpolation, integral: bool, longer: bool) -> str | None:
     centred = how.coordinates in ("half_pixel", "pytorch_half_pixel")
     if how.coordinates == "asymmetric" and how.nearest == "floor":
+        return "nearest"
+    if how.nearest == "simple" and longer:
         return "nearest"
     if centred and how.nearest.startswith("round") and integral:
         return "nearest"  # no new pixel lies half-way between two old ones
@@ -184,7 +189,10 @@ def resized(
             continue
         ends = (corners[position], corners[position + len(axes)]) if cropped and corners else None
         place = _places(data, before[position], sizes[position], scales[position], how, ends)
-        result = _along(result, axis, place, how, outside=cropped)
+        rule = how
+        if how.nearest == "simple":
+            rule = how._replace(nearest="ceil" if scales[position] < 1 else "floor")
+        result = _along(result, axis, place, rule, outside=cropped)
     return result.to(data.dtype)
 
 
