@@ -77,7 +77,7 @@ class Builder:
         items = value.items[0] if value.scalar else list(value.items)
         tensor = self.created(torch.tensor, items, dtype=value.dtype, rank=value.rank)
         if isinstance(tensor, Traced):
-            return Traced(tensor.node, value.rank, value.dtype, len(value.items))
+            return Traced(tensor.node, value.rank, value.dtype, (len(value.items),))
         return tensor
 
     def size(self, value: TensorValue, axis: int) -> Number:

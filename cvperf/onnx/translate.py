@@ -105,7 +105,7 @@ class _Reader:
         for spec in specs:
             node = self.builder.placeholder(spec.name)
             rank = None if spec.shape is None else len(spec.shape)
-            self.values[spec.name] = Traced(node, rank, spec.dtype)
+            self.values[spec.name] = Traced(node, rank, spec.dtype, _fixed(spec.shape))
         return specs
 
     def read(self, nodes: Iterable[Any]) -> None:
@@ -200,7 +200,8 @@ class _Reader:
         rank = value.rank
         if rank is None and kind.HasField("shape"):
             rank = len(kind.shape.dim)
-        return replace(value, rank=rank, dtype=value.dtype or DTYPES.get(kind.elem_type))
+        dtype = value.dtype or DTYPES.get(kind.elem_type)
+        return replace(value, rank=rank, dtype=dtype, sizes=value.sizes or _fixed(_shape(kind)))
 
     def _read_branch(self, proto: Any) -> None:
         """An ``If`` whose condition is known is the branch it takes."""
@@ -229,6 +230,10 @@ def _spec(entry: Any) -> TensorSpec:
 
 def _shape(kind: Any) -> tuple[int | str | None, ...] | None:
     return tuple(_size(dim) for dim in kind.shape.dim) if kind.HasField("shape") else None
+
+
+def _fixed(shape: tuple[int | str | None, ...] | None) -> tuple[int | None, ...]:
+    return tuple(size if isinstance(size, int) else None for size in shape or ())
 
 
 def _size(dim: Any) -> int | str | None:

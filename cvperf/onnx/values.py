@@ -56,8 +56,8 @@ class Traced:
     rank: int | None = None
     """Number of dimensions, None where nobody knows."""
     dtype: torch.dtype | None = None
-    length: int | None = None
-    """Number of elements of a vector, where it is known."""
+    sizes: tuple[int | None, ...] = ()
+    """The size of each dimension where the file fixes it; empty where nothing is known."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
+import torch.nn.functional as F
 
 from cvperf.onnx import from_onnx
 from tests.onnx.models import Array, Case, case, check, floats, integers, model_of
@@ -59,7 +59,8 @@ OTHER = [
         for policy in ("not_larger", "not_smaller")
     ),
     *(
-        case("Resize", IMAGE, constants=[None, factor], mode="linear", antialias=1, opset=18)
+        case("Resize", IMAGE, constants=[None, factor], mode=mode, antialias=1, opset=18)
+        for mode in ("linear", "cubic")
         for factor in (DOWN, UP)
     ),
     case(
@@ -124,4 +125,18 @@ def test_other_variants(case: Case) -> None:
 def test_what_torch_has_becomes_torchs_interpolation(options: dict[str, str]) -> None:
     module = from_onnx(model_of(case("Resize", IMAGE, constants=[None, UP], **options)))
     called = [node.target for node in module.graph.nodes if node.op == "call_function"]
-    assert called == [torch.nn.functional.interpolate]
+    assert called == [F.interpolate]
+
+
+def test_sizes_of_batch_and_channels_that_the_file_fixes_are_kept() -> None:
+    sized = case("Resize", IMAGE, constants=[None, None, integers(2, 3, 10, 14)], mode="linear")
+    module = from_onnx(model_of(sized, free=False))
+    assert [n.target for n in module.graph.nodes if n.op == "call_function"] == [F.interpolate]
+    check(sized, free=False)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("free", [False, True])
+def test_channels_can_be_resized_too(mode: str, free: bool) -> None:
+    """TensorFlow's files have channels last."""
+    check(case("Resize", IMAGE, constants=[None, None, integers(2, 6, 10, 7)], mode=mode), free)

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from cvperf.onnx.node import Node
 from cvperf.onnx.registry import operator
-from cvperf.onnx.values import TensorValue, Value
+from cvperf.onnx.values import TensorValue, Traced, Value
 
 LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
@@ -30,6 +30,7 @@ class Interpolation(NamedTuple):
     exclude_outside: bool = False
     extrapolation: float = 0.0
     policy: str = "stretch"
+    antialias: bool = False
 
 
 @operator("Upsample")
@@ -57,6 +58,7 @@ def resize(node: Node) -> Value:
         bool(node.attribute("exclude_outside", 0)),
         node.attribute("extrapolation_value", 0.0),
         node.attribute("keep_aspect_ratio_policy", "stretch"),
+        bool(node.attribute("antialias", 0)),
     )
     scales = node.numbers(2) if node.has(2) else ()
     if isinstance(scales, fx.Node) or scales:
@@ -79,8 +81,6 @@ def _resize(node: Node, how: Interpolation, scales: Any, sizes: Any) -> Value:
         axes = tuple(range(data.rank))
     if (mode := _torch_mode(node, data, how, scales, sizes, axes)) is not None:
         return _interpolate(node, data, mode, scales, sizes, axes, how)
-    if node.attribute("antialias", 0):
-        raise node.unsupported(f"antialias with {how}; linear with half_pixel can be translated")
     corners = None
     if how.coordinates == "tf_crop_and_resize":
         corners = tuple(node.known(1, "corners"))
@@ -92,7 +92,9 @@ def _torch_mode(
 ) -> str | None:
     """The mode of torch's interpolation that computes the same, None where none does."""
     wanted = scales if scales is not None else sizes
-    if data.rank not in LINEAR or isinstance(wanted, fx.Node) or how.policy != "stretch":
+    if data.rank not in LINEAR or isinstance(wanted, fx.Node):
+        return None
+    if how.policy != "stretch" or how.antialias:
         return None
     if set(axes) - set(range(2, data.rank)):
         outer = [wanted[axes.index(axis)] for axis in (0, 1) if axis in axes]
@@ -116,7 +118,7 @@ def _torch_mode(
     if how.mode == "linear":
         return LINEAR[data.rank]
     plain = how.cubic_a == -0.75 and not how.exclude_outside and data.rank == 4
-    return "bicubic" if plain and not node.attribute("antialias", 0) else None
+    return "bicubic" if plain else None
 
 
 def _nearest_mode(how: Interpolation, integral: bool, longer: bool) -> str | None:
@@ -135,12 +137,10 @@ def _nearest_mode(how: Interpolation, integral: bool, longer: bool) -> str | Non
 
 
 def _kept(node: Node, data: TensorValue, sizes: Sequence[Any]) -> bool:
-    """Whether the sizes of batch and channels are those that the tensor has.
-
-    Nobody resizes these; a file whose batch is a constant says the number instead.
-    """
+    """Whether the sizes of batch and channels are surely those that the tensor has."""
+    fixed = data.sizes if isinstance(data, Traced) else data.tensor.shape
     return all(
-        type(size) is int or size is node.builder.size(data, axis)
+        size is node.builder.size(data, axis) or (axis < len(fixed) and size == fixed[axis])
         for axis, size in enumerate(sizes)
     )
 
@@ -161,8 +161,6 @@ def _interpolate(
         )
     if not mode.startswith("nearest"):
         options["align_corners"] = how.coordinates == "align_corners"
-    if node.attribute("antialias", 0):
-        options["antialias"] = True
     return node.emit(F.interpolate, data, rank=data.rank, **options)
 
 
@@ -192,7 +190,7 @@ def resized(
         rule = how
         if how.nearest == "simple":
             rule = how._replace(nearest="ceil" if scales[position] < 1 else "floor")
-        result = _along(result, axis, place, rule, outside=cropped)
+        result = _along(result, axis, place, rule, scales[position], outside=cropped)
     return result.to(data.dtype)
 
 
@@ -233,12 +231,15 @@ def _places(
     return (new + 0.5) / scale - 0.5
 
 
-def _along(data: Tensor, axis: int, place: Tensor, how: Interpolation, outside: bool) -> Tensor:
+def _along(
+    data: Tensor, axis: int, place: Tensor, how: Interpolation, scale: float, outside: bool
+) -> Tensor:
     last = data.shape[axis] - 1
     if how.mode == "nearest":
         result = data.index_select(axis, _nearest(place, how.nearest).clamp(0, last))
     else:
-        taps = _linear_taps(place, last) if how.mode == "linear" else _cubic_taps(place, last, how)
+        plain = how.mode == "linear" and not how.antialias
+        taps = _linear_taps(place, last) if plain else _kernel_taps(place, last, how, scale)
         shape = [-1 if index == axis else 1 for index in range(data.dim())]
         result = sum(  # type: ignore[assignment]
             data.index_select(axis, index) * weight.reshape(shape) for index, weight in taps
@@ -267,20 +268,27 @@ def _linear_taps(place: Tensor, last: int) -> list[tuple[Tensor, Tensor]]:
     return [(low.long(), 1 - share), ((low + 1).clamp(max=last).long(), share)]
 
 
-def _cubic_taps(place: Tensor, last: int, how: Interpolation) -> list[tuple[Tensor, Tensor]]:
-    """Keys' kernel over four pixels; those outside repeat the border, or do not count."""
+def _kernel_taps(
+    place: Tensor, last: int, how: Interpolation, scale: float
+) -> list[tuple[Tensor, Tensor]]:
+    """A kernel over the pixels within its reach; those outside repeat the border, or do not count.
+
+    Against aliasing the kernel is as much wider as the image gets smaller.
+    """
+    shrink = min(scale, 1.0) if how.antialias else 1.0
+    reach = math.ceil((1 if how.mode == "linear" else 2) / shrink)
     low = place.floor()
     taps = []
-    for offset in (-1, 0, 1, 2):
+    for offset in range(1 - reach, 1 + reach):
         index = low + offset
-        weight = _keys((place - index).abs(), how.cubic_a)
+        distance = (place - index).abs() * shrink
+        linear = how.mode == "linear"
+        weight = (1 - distance).clamp(min=0) if linear else _keys(distance, how.cubic_a)
         if how.exclude_outside:
             weight = torch.where((index < 0) | (index > last), torch.zeros_like(weight), weight)
         taps.append((index.clamp(0, last).long(), weight))
-    if how.exclude_outside:
-        total = sum(weight for _, weight in taps)
-        taps = [(index, weight / total) for index, weight in taps]
-    return taps
+    total = torch.stack([weight for _, weight in taps]).sum(0)
+    return [(index, weight / total) for index, weight in taps]
 
 
 def _keys(distance: Tensor, a: float) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from cvperf.onnx.node import Node
 from cvperf.onnx.operators.constants import length_of
 from cvperf.onnx.registry import operator
-from cvperf.onnx.values import TensorValue, Value, plain
+from cvperf.onnx.values import TensorValue, Traced, Value, plain
 
 
 @operator("Reshape")
@@ -21,14 +21,18 @@ def reshape(node: Node) -> Value:
     data, shape = node.tensor(0), node.numbers(1)
     if isinstance(shape, fx.Node):
         keep = not node.attribute("allowzero", 0)
-        length = getattr(node.value(1), "length", None)
-        return node.emit(reshaped, data, shape, keep, rank=length)
+        return node.emit(reshaped, data, shape, keep, rank=_length(node.value(1)))
     if not node.attribute("allowzero", 0):
         shape = tuple(
             node.builder.size(data, axis) if type(size) is int and size == 0 else size
             for axis, size in enumerate(shape)
         )
     return node.emit(torch.reshape, data, shape, rank=len(shape))
+
+
+def _length(vector: Value) -> int | None:
+    """The number of elements of a vector that only the graph knows."""
+    return vector.sizes[0] if isinstance(vector, Traced) and vector.sizes else None
 
 
 @operator("Flatten")
