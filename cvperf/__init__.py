@@ -1,7 +1,8 @@
 """cvperf: fast kernels for convolutional networks.
 
 ``cvperf.ops`` has the ops; ``cvperf.use`` and ``cvperf.enable`` serve them to models you did not
-write; ``cvperf.explain`` says who ran what, and why; ``cvperf.profile`` says where time goes.
+write; ``cvperf.explain`` says who ran what, and why; ``cvperf.profile`` says where time goes;
+``cvperf.from_onnx`` makes a torch module of an ONNX file.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = [
     "disable",
     "enable",
     "explain",
+    "from_onnx",
     "ops",
     "profile",
     "use",
@@ -31,9 +33,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``profile`` is imported by its first use: importing cvperf stays fast."""
+    """These are imported by their first use: importing cvperf stays fast."""
     if name == "profile":
         from cvperf.profiler import profile
 
         return profile
+    if name == "from_onnx":
+        from cvperf.onnx import from_onnx
+
+        return from_onnx
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,7 @@ import operator as python
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from cvperf.onnx.dtypes import torch_dtype
@@ -21,6 +22,8 @@ from cvperf.onnx.values import Constant, Numbers, Value, plain
 
 LONGEST = 64
 """Vectors that are longer are no shapes."""
+
+SYMBOLS = (torch.SymInt, torch.SymFloat)
 
 
 def as_numbers(value: Value | None) -> Numbers | None:
@@ -38,28 +41,48 @@ def _inputs(node: Node) -> list[Numbers]:
     return [value for value in values if value is not None]
 
 
+def decimal(number: float) -> float:
+    """The shortest decimal of a float32: 0.7 rather than the 0.69999999 that its bits say.
+
+    What was float32 arithmetic is Python's here, where 10 * 0.69999999 has the floor 6.
+    """
+    return float(str(np.float32(number)))
+
+
 def _single(number: Any) -> Any:
     """Round to float32, as ONNX computes: a floor behind it must come out the same."""
     return torch.tensor(number, dtype=torch.float32).item() if type(number) is float else number
 
 
+def _operands(x: Any, y: Any) -> tuple[Any, Any]:
+    """Results with symbols cannot be rounded; decimals give what rounding would, but for a hair."""
+    if isinstance(x, SYMBOLS) or isinstance(y, SYMBOLS):
+        return tuple(decimal(z) if type(z) is float else z for z in (x, y))  # type: ignore[return-value]
+    return x, y
+
+
 def _add(x: Any, y: Any) -> Any:
+    x, y = _operands(x, y)
     return _single(x + y)
 
 
 def _sub(x: Any, y: Any) -> Any:
+    x, y = _operands(x, y)
     return _single(x - y)
 
 
 def _mul(x: Any, y: Any) -> Any:
+    x, y = _operands(x, y)
     return _single(x * y)
 
 
 def _div(x: Any, y: Any) -> Any:
     """Integers are divided towards zero."""
+    x, y = _operands(x, y)
     if isinstance(x, (float, torch.SymFloat)) or isinstance(y, (float, torch.SymFloat)):
         return _single(x / y)
-    return x // y if (x >= 0) == (y > 0) else -(-x // y)
+    same_sign = x >= 0 if y > 0 else x <= 0
+    return x // y if same_sign else -(-x // y)
 
 
 def _pow(x: Any, y: Any) -> Any:

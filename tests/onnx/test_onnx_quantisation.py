@@ -60,7 +60,15 @@ ROUNDED = [
     case(
         "QLinearMatMul",
         BYTES,
-        constants=[SCALE, ZERO, whole(6, 4, dtype=np.int8), number(0.0137), number(1, np.int8), number(0.011), ZERO],
+        constants=[
+            SCALE,
+            ZERO,
+            whole(6, 4, dtype=np.int8),
+            number(0.0137),
+            number(1, np.int8),
+            number(0.011),
+            ZERO,
+        ],
     )
 ]
 

@@ -87,6 +87,9 @@ OTHER = [
     ),
     case("Resize", floats(2, 3, 6), constants=[None, scales(1, 1, 2)], mode="linear"),
     case("Resize", floats(2, 3, 6), constants=[None, scales(1, 1, 2)]),
+    # 10 * 0.7 is 7 in float32, less in double precision.
+    case("Resize", floats(1, 2, 10, 20), constants=[None, scales(1, 1, 0.7, 0.7)], mode="linear"),
+    case("Resize", floats(1, 2, 10, 20), constants=[None, scales(1, 1, 0.7, 0.7)]),
     case("Resize", floats(4, 6), constants=[None, scales(2, 1.5)], mode="linear"),
     case("Resize", floats(1, 1, 3, 4, 5), constants=[None, scales(1, 1, 2, 2, 2)], mode="linear"),
 ]

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from cvperf.onnx.arithmetic import decimal
 from cvperf.onnx.node import Node
 from cvperf.onnx.registry import operator
 from cvperf.onnx.values import TensorValue, Traced, Value
@@ -73,7 +74,8 @@ def _mode(node: Node) -> str:
 
 def _resize(node: Node, how: Interpolation, scales: Any, sizes: Any) -> Value:
     data = node.tensor(0)
-    scales, sizes = (tuple(x) if isinstance(x, list) else x for x in (scales, sizes))
+    if isinstance(scales, (list, tuple)):
+        scales = tuple(decimal(s) if isinstance(s, float) else s for s in scales)
     axes = node.attribute("axes", None)
     if data.rank is not None and axes is not None:
         axes = tuple(axis % data.rank for axis in axes)
