@@ -57,7 +57,7 @@ def _single(number: Any) -> Any:
 def _operands(x: Any, y: Any) -> tuple[Any, Any]:
     """Results with symbols cannot be rounded; decimals give what rounding would, but for a hair."""
     if isinstance(x, SYMBOLS) or isinstance(y, SYMBOLS):
-        return tuple(decimal(z) if type(z) is float else z for z in (x, y))  # type: ignore[return-value]
+        x, y = (decimal(number) if type(number) is float else number for number in (x, y))
     return x, y
 
 

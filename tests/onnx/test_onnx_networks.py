@@ -28,7 +28,7 @@ TOLERANCE = 1e-4
 def exported(
     network: nn.Module, example: Tensor, opset: int, free: tuple[int, ...] = (0,)
 ) -> bytes:
-    """The network's ONNX file as torch's classic exporter writes it, with the ``free`` axes free."""
+    """The network's ONNX file as torch's classic exporter writes it; ``free`` axes are free."""
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
