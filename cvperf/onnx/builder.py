@@ -94,6 +94,12 @@ class Builder:
         value = self.as_tensor(value)
         return value.node if isinstance(value, Traced) else self._attribute(value)
 
+    def add_module(self, wanted: str, module: nn.Module) -> str:
+        """Keep a module that the graph calls; its name in the result."""
+        name = self._free_name(identifier(wanted))
+        self.holder.add_module(name, module)
+        return name
+
     def _later(self, argument: Any) -> Any:
         if isinstance(argument, Traced):
             return argument.node

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from cvperf.errors import ArgumentError, UnsupportedError
 from cvperf.onnx import operators  # noqa: F401  (fills the table)
@@ -17,7 +18,7 @@ from cvperf.onnx.dtypes import DTYPES, torch_dtype, torch_tensor
 from cvperf.onnx.files import infer_types, opset_of
 from cvperf.onnx.node import Node
 from cvperf.onnx.registry import HANDLERS, ON_NUMBERS, find
-from cvperf.onnx.values import Constant, Numbers, Traced, Value
+from cvperf.onnx.values import Constant, Numbers, Traced, Value, plain
 
 OWN_DOMAINS = ("", "ai.onnx")
 
@@ -51,7 +52,7 @@ def check_operators(proto: Any) -> None:
     """Raises UnsupportedError that names every operator without a handler, and its nodes."""
     opset = opset_of(proto)
     unknown: dict[str, list[str]] = {}
-    for node in proto.graph.node:
+    for node in _nodes(proto.graph):
         if node.op_type == "If" and node.domain in OWN_DOMAINS:
             continue
         if node.domain not in OWN_DOMAINS or find(node.op_type, opset) is None:
@@ -65,6 +66,14 @@ def check_operators(proto: Any) -> None:
         "docs/onnx.md lists those that it has. Export the model without them, cut the graph before "
         "them (onnx.utils.extract_model), or build the model in torch"
     )
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """The nodes of a graph and of the graphs within it."""
+    for node in graph.node:
+        yield node
+        for entry in node.attribute:
+            yield from _nodes(entry.g)
 
 
 def _title(node: Any) -> str:
@@ -90,10 +99,8 @@ class _Reader:
         self.opset = opset_of(proto)
         self.types = infer_types(proto)
         self.builder = Builder()
-        self.values: dict[str, Value] = {
-            tensor.name: Constant(torch_tensor(tensor), tensor.name)
-            for tensor in proto.graph.initializer
-        }
+        self.values: dict[str, Value] = {}
+        self._add_weights(proto.graph)
         if proto.graph.sparse_initializer:
             raise UnsupportedError(
                 "cvperf.from_onnx does not read sparse initializers; store the weights dense"
@@ -129,7 +136,6 @@ class _Reader:
         self.builder.graph.eliminate_dead_code()
         self.builder.graph.lint()
         module = fx.GraphModule(self.builder.holder, self.builder.graph, "OnnxModel")
-        module.delete_all_unused_submodules()
         facts = {
             "inputs": tuple(inputs),
             "outputs": tuple(outputs),
@@ -204,18 +210,68 @@ class _Reader:
         return replace(value, rank=rank, dtype=dtype, sizes=value.sizes or _fixed(_shape(kind)))
 
     def _read_branch(self, proto: Any) -> None:
-        """An ``If`` whose condition is known is the branch it takes."""
+        """An ``If`` whose condition is known is the branch it takes; else both become modules."""
         node = self._node(proto)
         condition = as_numbers(node.value(0))
-        if condition is None or not isinstance(condition.items[0], (bool, int)):
-            raise node.unsupported("its condition depends on the model's inputs")
-        wanted = "then_branch" if condition.items[0] else "else_branch"
-        branch = next(entry.g for entry in proto.attribute if entry.name == wanted)
-        for tensor in branch.initializer:
-            self.values[tensor.name] = Constant(torch_tensor(tensor), tensor.name)
+        bodies = {entry.name: entry.g for entry in proto.attribute}
+        if condition is None or not plain(condition.items):
+            self._read_both(node, bodies["then_branch"], bodies["else_branch"])
+            return
+        branch = bodies["then_branch" if condition.items[0] else "else_branch"]
+        self._add_weights(branch)
         self.read(branch.node)
         for name, entry in zip(proto.output, branch.output, strict=True):
             self.values[name] = self._value(entry.name, f"the outputs of {node}")
+
+    def _read_both(self, node: Node, then_branch: Any, else_branch: Any) -> None:
+        """Each branch is a module that takes what either needs of the values around it."""
+        needed = list(dict.fromkeys([*_names(then_branch), *_names(else_branch)]))
+        given = [name for name in needed if isinstance(self.values.get(name), (Traced, Numbers))]
+        modules = []
+        for role, branch in (("then", then_branch), ("else", else_branch)):
+            name = self.builder.add_module(f"{node.name}_{role}", self._body(branch, given))
+            modules.append(self.builder.graph.get_attr(name))
+        arguments = [self.builder.as_tensor(self.values[name]) for name in given]
+        results = self.builder.tensors(
+            len(node.output_names), branched, node.number(0), *modules, *arguments
+        )
+        for name, value in zip(node.output_names, results, strict=True):
+            self.values[name] = self._described(name, value)
+
+    def _body(self, branch: Any, given: Sequence[str]) -> fx.GraphModule:
+        """A branch as a module of its own that gives a tuple."""
+        inner = copy.copy(self)
+        inner.builder = Builder()
+        inner.values = {n: v for n, v in self.values.items() if isinstance(v, Constant)}
+        for name in given:
+            outer = self.values[name]
+            node = inner.builder.placeholder(name)
+            inner.values[name] = Traced(node, outer.rank, outer.dtype)
+        inner._add_weights(branch)
+        inner.read(branch.node)
+        outputs = [inner._value(entry.name, "the outputs of a branch") for entry in branch.output]
+        inner.builder.graph.output(tuple(inner.builder.node_of(value) for value in outputs))
+        inner.builder.graph.eliminate_dead_code()
+        return fx.GraphModule(inner.builder.holder, inner.builder.graph, "Branch")
+
+    def _add_weights(self, graph: Any) -> None:
+        for tensor in graph.initializer:
+            self.values[tensor.name] = Constant(torch_tensor(tensor), tensor.name)
+
+
+def branched(condition: Any, then_branch: nn.Module, else_branch: nn.Module, *given: Any) -> Any:
+    """The answer of the branch that is taken."""
+    return (then_branch if condition else else_branch)(*given)
+
+
+def _names(graph: Any) -> list[str]:
+    """Every name that a graph reads, also in graphs within it."""
+    names = [entry.name for entry in graph.output]
+    for node in graph.node:
+        names += node.input
+        for entry in node.attribute:
+            names += _names(entry.g)
+    return names
 
 
 def _spec(entry: Any) -> TensorSpec:

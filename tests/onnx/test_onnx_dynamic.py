@@ -11,7 +11,17 @@ import torch
 from onnx import helper
 
 from cvperf.onnx import from_onnx
-from tests.onnx.models import Array, assert_same, floats, graph_of, integers, number
+from tests.onnx.models import (
+    Array,
+    Case,
+    assert_same,
+    case,
+    floats,
+    graph_of,
+    integers,
+    model_of,
+    number,
+)
 
 Graph = tuple[list[onnx.NodeProto], dict[str, Array]]
 SMALL, LARGE = floats(2, 4, 6, 8), floats(3, 4, 10, 14)
@@ -216,6 +226,54 @@ def test_torch_export_keeps_them_free(graph: Callable[[], Graph]) -> None:
         torch.testing.assert_close(exported(x), module(x), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.__name__)
+def test_tensors_are_made_on_the_device_of_the_input(graph: Callable[[], Graph]) -> None:
+    """Tensors on the meta device mix with no others, as those of a GPU do not."""
+    nodes, constants = graph()
+    module = from_onnx(graph_of(nodes, {"x": SMALL}, constants, ["y"])).to("meta")
+    assert module(torch.from_numpy(SMALL).to("meta")).device.type == "meta"
+
+
+MAKERS = [
+    case(
+        "Resize",
+        SMALL,
+        constants=[None, None, integers(2, 4, 9, 9)],
+        mode="cubic",
+        nearest_mode="ceil",
+    ),
+    case(
+        "Resize",
+        SMALL,
+        constants=[None, np.array([1, 1, 1.5, 0.6], np.float32)],
+        nearest_mode="ceil",
+    ),
+    case("Pad", SMALL, constants=[integers(0, 0, 2, 2, 0, 0, 1, 1)], mode="reflect"),
+    case("AveragePool", SMALL, kernel_shape=[3, 3], pads=[0, 1, 1, 0]),
+    case("Slice", SMALL, constants=[integers(-1), integers(0), integers(3), integers(-1)]),
+    case("QuantizeLinear", SMALL, constants=[number(0.1), number(3, np.uint8)]),
+    case("OneHot", integers(0, 2), constants=[integers(4), floats(2)]),
+    case("EyeLike", floats(3, 4)),
+    case("GatherND", SMALL, constants=[integers(0, 1).reshape(2, 1)], batch_dims=1),
+    case("GatherElements", SMALL, constants=[np.zeros((2, 4, 6, 1), np.int64)], axis=3),
+    case(
+        "GRU",
+        floats(4, 2, 3),
+        constants=[floats(1, 6, 3), floats(1, 6, 2)],
+        hidden_size=2,
+        outputs=2,
+    ),
+    case("LSTM", floats(4, 2, 3), constants=[floats(1, 8, 3), floats(1, 8, 2)], hidden_size=2),
+    case("MaxPool", SMALL, kernel_shape=[2, 2], outputs=2),
+]
+
+
+@pytest.mark.parametrize("maker", MAKERS, ids=str)
+def test_operators_that_make_tensors_mind_the_device(maker: Case) -> None:
+    answer = from_onnx(model_of(maker)).to("meta")(torch.from_numpy(maker.inputs[0]).to("meta"))
+    assert {y.device.type for y in (answer if isinstance(answer, tuple) else (answer,))} == {"meta"}
+
+
 def test_shape_arithmetic_makes_no_tensors() -> None:
     nodes, constants = channel_shuffle()
     module = from_onnx(graph_of(nodes, {"x": SMALL}, constants, ["y"]))
@@ -243,11 +301,38 @@ def test_an_input_of_unknown_rank(rank: int) -> None:
     assert_same(model, image)
 
 
+def branch(operator: str) -> onnx.GraphProto:
+    """A function of ``x``, which lies outside, plus a weight of its own."""
+    output = helper.make_tensor_value_info(f"{operator}_sum", 1, None)
+    weight = helper.make_tensor(f"{operator}_weight", 1, [1], [2.5])
+    nodes = [
+        node(operator, ["x"], [operator]),
+        node("Add", [operator, f"{operator}_weight"], [f"{operator}_sum"]),
+    ]
+    return helper.make_graph(nodes, operator, [], [output], [weight])
+
+
+@pytest.mark.parametrize("image", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("on", ["sizes", "values"])
+def test_a_branch_that_depends_on_the_input(image: Array, on: str) -> None:
+    if on == "sizes":
+        decide = [
+            node("Shape", ["x"], ["shape"]),
+            node("Gather", ["shape", "three"], ["width"]),
+            node("Less", ["width", "ten"], ["c"]),
+        ]
+    else:
+        decide = [
+            node("ReduceMax", ["x"], ["largest"], keepdims=0),
+            node("Less", ["largest", "middle"], ["c"]),
+        ]
+    constants = {"three": number(3, np.int64), "ten": number(10, np.int64)}
+    constants["middle"] = number(float(SMALL.max() + LARGE.max()) / 2)
+    chosen = node("If", ["c"], ["y"], then_branch=branch("Neg"), else_branch=branch("Exp"))
+    assert_same(graph_of([*decide, chosen], {"x": image}, constants, ["y"]), image)
+
+
 @pytest.mark.parametrize("condition", [True, False])
 def test_a_branch_whose_condition_is_known_is_taken(condition: bool) -> None:
-    def branch(operator: str) -> onnx.GraphProto:
-        output = helper.make_tensor_value_info(operator, 1, None)
-        return helper.make_graph([node(operator, ["x"], [operator])], operator, [], [output])
-
     chosen = node("If", ["c"], ["y"], then_branch=branch("Neg"), else_branch=branch("Exp"))
     assert_same(graph_of([chosen], {"x": SMALL}, {"c": np.array(condition)}, ["y"]), SMALL)

@@ -99,7 +99,7 @@ def test_pickles_are_not_opened(tmp_path: Path) -> None:
 
 
 def test_something_else_than_a_model() -> None:
-    with pytest.raises(TypeError, match="path, bytes or an onnx.ModelProto"):
+    with pytest.raises(TypeError, match=r"path, bytes or an onnx\.ModelProto"):
         cvperf.from_onnx(3)  # type: ignore[arg-type]
 
 
@@ -158,7 +158,7 @@ def test_a_graph_that_names_what_is_not_there() -> None:
 
 def test_an_attribute_that_is_missing() -> None:
     with pytest.raises(
-        ArgumentError, match="MaxPool 'y0'.*no attribute 'kernel_shape'|contradicts"
+        ArgumentError, match=r"MaxPool 'y0'.*no attribute 'kernel_shape'|contradicts"
     ):
         cvperf.from_onnx(model_of(case("MaxPool", IMAGE)))
 

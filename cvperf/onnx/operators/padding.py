@@ -39,7 +39,7 @@ def same_pads(
     for size, width, step, spread in zip(sizes, kernel, stride, dilation, strict=True):
         reach = (width - 1) * spread + 1
         # (ceil(size / step) - 1) * step + reach - size, in the words that symbols bear best.
-        total = -size % step + reach - step
+        total: Any = -size % step + reach - step
         total = total if reach >= step else torch.sym_max(0, total)
         beginnings.append((total + 1) // 2 if lower else total // 2)
         ends.append(total - beginnings[-1])
