@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator as python
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,20 +20,32 @@ from cvperf.onnx.node import Node
 from cvperf.onnx.registry import on_numbers
 from cvperf.onnx.values import Constant, Numbers, Value, plain
 
-LONGEST = 64
-"""Vectors that are longer are no shapes."""
+MOST = 64
+"""Tensors of more elements are no shapes."""
 
 SYMBOLS = (torch.SymInt, torch.SymFloat)
 
 
 def as_numbers(value: Value | None) -> Numbers | None:
-    """A value as numbers, None where it is more than a short vector or known only to the graph."""
+    """A value as numbers, None where it is more than a few or known only to the graph."""
     if isinstance(value, Numbers):
         return value
-    if isinstance(value, Constant) and value.rank <= 1 and value.tensor.numel() <= LONGEST:
+    if isinstance(value, Constant) and value.tensor.numel() <= MOST:
         items = tuple(value.tensor.flatten().tolist())
-        return Numbers(items, value.dtype, scalar=value.rank == 0)
+        return Numbers(items, tuple(value.tensor.shape), value.dtype)
     return None
+
+
+def _array(numbers: Numbers) -> Any:
+    """Numbers as a NumPy array of objects, which has the moves of tensors."""
+    array = np.empty(len(numbers.items), dtype=object)
+    array[:] = numbers.items
+    return array.reshape(numbers.shape)
+
+
+def _numbers(array: Any, dtype: torch.dtype) -> Numbers:
+    array = np.asarray(array, dtype=object)
+    return Numbers(tuple(array.flatten()), array.shape, dtype)
 
 
 def _inputs(node: Node) -> list[Numbers]:
@@ -160,24 +172,13 @@ UNARY: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _elementwise(node: Node, function: Callable[..., Any], operands: Sequence[Numbers]) -> Any:
-    """The items of a function of each element, where scalars and vectors of one are repeated."""
-    length = max((len(operand.items) for operand in operands), default=0)
-    if any(len(operand.items) not in (1, length) for operand in operands):
-        return NotImplemented
-    repeated = [
-        operand.items * (1 if len(operand.items) == length else length) for operand in operands
-    ]
-    return tuple(node.builder.call(function, *items) for items in zip(*repeated, strict=True))
-
-
-def _result(node: Node, function: Callable[..., Any], dtype: torch.dtype | None = None) -> Any:
+def _result(node: Node, function: Callable[..., Any], dtype: torch.dtype | None = None) -> Numbers:
+    """A function of each element, with broadcasting."""
     operands = _inputs(node)
-    items = _elementwise(node, function, operands)
-    if items is NotImplemented:
-        return NotImplemented
-    scalar = all(operand.scalar for operand in operands)
-    return Numbers(items, dtype or operands[-1].dtype, scalar)
+    arrays = np.broadcast_arrays(*(_array(operand) for operand in operands))
+    items = zip(*(array.flatten() for array in arrays), strict=True)
+    results = tuple(node.builder.call(function, *numbers) for numbers in items)
+    return Numbers(results, arrays[0].shape, dtype or operands[-1].dtype)
 
 
 @on_numbers(*BINARY)
@@ -215,86 +216,81 @@ def cast(node: Node) -> Any:
 @on_numbers("Concat")
 def concat(node: Node) -> Any:
     operands = _inputs(node)
-    if any(operand.scalar for operand in operands):
-        return NotImplemented
-    return Numbers(tuple(item for operand in operands for item in operand.items), operands[0].dtype)
+    arrays = [_array(operand) for operand in operands]
+    return _numbers(np.concatenate(arrays, node.attribute("axis", 0)), operands[0].dtype)
 
 
 @on_numbers("Gather")
 def gather(node: Node) -> Any:
     data, indices = _inputs(node)
-    if data.scalar or not plain(indices.items):
+    if not plain(indices.items):
         return NotImplemented
-    items = tuple(data.items[int(index)] for index in indices.items)  # type: ignore[arg-type]
-    return Numbers(items, data.dtype, indices.scalar)
+    places = np.array(indices.items, dtype=np.int64).reshape(indices.shape)
+    return _numbers(np.take(_array(data), places, node.attribute("axis", 0)), data.dtype)
 
 
 @on_numbers("Slice")
 def slice_(node: Node) -> Any:
-    data = as_numbers(node.value(0))
-    bounds = [node.setting(*where) for where in (("starts", 1), ("ends", 2), ("steps", 4))]
-    if data is None or data.scalar:
-        return NotImplemented
-    start, end, step = (bound[0] if bound else None for bound in bounds)
-    return Numbers(data.items[start:end:step], data.dtype)
+    data = _inputs(node)[0]
+    starts, ends = node.setting("starts", 1), node.setting("ends", 2)
+    axes = node.setting("axes", 3, range(len(starts)))
+    steps = node.setting("steps", 4, [1] * len(starts))
+    index = [slice(None)] * data.rank
+    for axis, *bounds in zip(axes, starts, ends, steps, strict=True):
+        index[axis] = slice(*bounds)
+    return _numbers(_array(data)[tuple(index)], data.dtype)
+
+
+@on_numbers("Transpose")
+def transpose(node: Node) -> Any:
+    data = _inputs(node)[0]
+    return _numbers(np.transpose(_array(data), node.attribute("perm", None)), data.dtype)
 
 
 @on_numbers("Unsqueeze")
 def unsqueeze(node: Node) -> Any:
-    data = as_numbers(node.value(0))
-    axes = node.setting("axes", 1)
-    if data is None or not data.scalar or len(axes) != 1:
-        return NotImplemented
-    return Numbers(data.items, data.dtype)
+    data = _inputs(node)[0]
+    return _numbers(np.expand_dims(_array(data), tuple(node.setting("axes", 1))), data.dtype)
 
 
 @on_numbers("Squeeze")
 def squeeze(node: Node) -> Any:
-    data = as_numbers(node.value(0))
-    if data is None or data.scalar or len(data.items) != 1:
-        return NotImplemented
-    return Numbers(data.items, data.dtype, scalar=True)
+    data, axes = _inputs(node)[0], node.setting("axes", 1)
+    return _numbers(np.squeeze(_array(data), tuple(axes) if axes else None), data.dtype)
 
 
 @on_numbers("Reshape")
 def reshape(node: Node) -> Any:
-    data, shape = as_numbers(node.value(0)), node.numbers(1)
-    if data is None or not plain(shape):
+    data, shape = _inputs(node)[0], node.numbers(1)
+    if not plain(shape) or 0 in shape:  # type: ignore[operator]
         return NotImplemented
-    if shape in ((-1,), (len(data.items),)):
-        return Numbers(data.items, data.dtype)
-    return Numbers(data.items, data.dtype, scalar=True) if shape == () else NotImplemented
+    return _numbers(_array(data).reshape(shape), data.dtype)
 
 
 @on_numbers("Split")
 def split(node: Node) -> Any:
-    data = as_numbers(node.value(0))
-    if data is None or data.scalar:
-        return NotImplemented
-    count = len(node.output_names)
-    lengths = node.setting("split", 1) or [-(-len(data.items) // count)] * count
-    ends = [sum(lengths[: index + 1]) for index in range(count)]
-    return [
-        Numbers(data.items[end - length : end], data.dtype)
-        for length, end in zip(lengths, ends, strict=True)
-    ]
+    data, count, axis = _inputs(node)[0], len(node.output_names), node.attribute("axis", 0)
+    lengths = node.setting("split", 1) or [-(-data.shape[axis] // count)] * count
+    parts = np.split(_array(data), np.cumsum(lengths)[:-1], axis)
+    return [_numbers(part, data.dtype) for part in parts]
 
 
 @on_numbers("ReduceProd", "ReduceSum", "ReduceMin", "ReduceMax")
 def reduce(node: Node) -> Any:
-    data = as_numbers(node.value(0))
+    data = _inputs(node)[0]
     functions = {"ReduceProd": _mul, "ReduceSum": _add, "ReduceMin": _min, "ReduceMax": _max}
-    if data is None or data.scalar or not data.items:
+    if data.rank != 1 or not data.items:
         return NotImplemented
     total = data.items[0]
     for item in data.items[1:]:
         total = node.builder.call(functions[node.operator], total, item)
-    return Numbers((total,), data.dtype, scalar=not node.attribute("keepdims", 1))
+    return Numbers((total,), (1,) if node.attribute("keepdims", 1) else (), data.dtype)
 
 
 @on_numbers("Shape", "Size")
 def shape(node: Node) -> Any:
     data = _inputs(node)[0]
     if node.operator == "Size":
-        return Numbers((len(data.items),), scalar=True)
-    return Numbers(() if data.scalar else (len(data.items),))
+        return Numbers((len(data.items),), ())
+    sizes = data.shape[node.attribute("start", 0) : node.attribute("end", None)]
+    return Numbers(sizes, (len(sizes),))

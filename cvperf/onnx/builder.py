@@ -74,10 +74,12 @@ class Builder:
         """Numbers become a tensor; tensors stay."""
         if not isinstance(value, Numbers):
             return value
-        items = value.items[0] if value.scalar else list(value.items)
-        tensor = self.created(torch.tensor, items, dtype=value.dtype, rank=value.rank)
+        items = value.items[0] if value.rank == 0 else list(value.items)
+        tensor = self.created(torch.tensor, items, dtype=value.dtype)
+        if value.rank > 1:
+            tensor = self.tensor(torch.reshape, tensor, value.shape)
         if isinstance(tensor, Traced):
-            return Traced(tensor.node, value.rank, value.dtype, (len(value.items),))
+            return Traced(tensor.node, value.rank, value.dtype, value.shape)
         return tensor
 
     def size(self, value: TensorValue, axis: int) -> Number:

@@ -62,15 +62,16 @@ class Traced:
 
 @dataclass(frozen=True)
 class Numbers:
-    """A scalar, or a vector of known length, of Python numbers: what ``Shape`` gives."""
+    """A small tensor of known shape whose elements are Python numbers: what ``Shape`` gives."""
 
     items: tuple[Number, ...]
+    """In the order of memory."""
+    shape: tuple[int, ...]
     dtype: torch.dtype = torch.int64
-    scalar: bool = False
 
     @property
     def rank(self) -> int:
-        return 0 if self.scalar else 1
+        return len(self.shape)
 
 
 TensorValue: TypeAlias = Constant | Traced

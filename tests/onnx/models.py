@@ -134,6 +134,12 @@ def check(case: Case, free: bool = True) -> None:
 _RANDOM = np.random.default_rng(0)
 
 
+def restart() -> None:
+    """The same random numbers for a file of tests, whichever are read before it."""
+    global _RANDOM
+    _RANDOM = np.random.default_rng(0)
+
+
 def floats(*shape: int) -> Array:
     return _RANDOM.standard_normal(shape, dtype=np.float32)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.onnx.models import Array, Case, case, check, floats, number, positive, whole
+from tests.onnx.models import Array, Case, case, check, floats, number, positive, restart, whole
+
+restart()
 
 
 def boxes(images: int, count: int) -> Array:

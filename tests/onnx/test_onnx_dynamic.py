@@ -21,7 +21,10 @@ from tests.onnx.models import (
     integers,
     model_of,
     number,
+    restart,
 )
+
+restart()
 
 Graph = tuple[list[onnx.NodeProto], dict[str, Array]]
 SMALL, LARGE = floats(2, 4, 6, 8), floats(3, 4, 10, 14)
@@ -151,6 +154,28 @@ def same_padding() -> Graph:
     return nodes, {"w": floats(5, 4, 3, 3)}
 
 
+def pad_to_a_multiple() -> Graph:
+    """F.pad(x, (0, -w % 5, 0, -h % 5)): torch's exporter turns the pads about as a matrix."""
+    nodes = [
+        node("Shape", ["x"], ["shape"]),
+        *(entry for index, name in ((2, "h"), (3, "w")) for entry in one(index, name)),
+        *(node("Mod", [name, "five"], [f"{name}_rest"]) for name in "hw"),
+        *(node("Sub", ["five", f"{name}_rest"], [f"{name}_missing"]) for name in "hw"),
+        *(node("Mod", [f"{name}_missing", "five"], [f"{name}_pad"]) for name in "hw"),
+        node("Concat", ["zero", "w_pad", "zero", "h_pad"], ["given"], axis=0),
+        node("ConstantOfShape", ["four"], ["more"], value=helper.make_tensor("v", 7, [1], [0])),
+        node("Concat", ["given", "more"], ["pairs"], axis=0),
+        node("Reshape", ["pairs", "matrix"], ["rows"]),
+        node("Slice", ["rows", "minus", "far", "zero", "minus"], ["turned"]),
+        node("Transpose", ["turned"], ["columns"], perm=[1, 0]),
+        node("Reshape", ["columns", "minus"], ["flat"]),
+        node("Cast", ["flat"], ["pads"], to=onnx.TensorProto.INT64),
+        node("Pad", ["x", "pads"], ["y"]),
+    ]
+    constants = {"zero": 0, "minus": -1, "four": 4, "five": 5, "far": -(2**63) + 1}
+    return nodes, {**{n: integers(v) for n, v in constants.items()}, "matrix": integers(-1, 2)}
+
+
 def number_of_elements() -> Graph:
     """The shape itself is an output, as a tensor."""
     nodes = [
@@ -200,6 +225,7 @@ GRAPHS = [
     positions,
     crop,
     same_padding,
+    pad_to_a_multiple,
     number_of_elements,
     split_shape,
     max_of_sizes,

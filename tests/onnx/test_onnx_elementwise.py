@@ -8,7 +8,20 @@ import torch
 
 from cvperf.onnx import from_onnx
 from cvperf.onnx.operators.elementwise import BINARY, UNARY
-from tests.onnx.models import Case, case, check, floats, integers, model_of, number, positive, whole
+from tests.onnx.models import (
+    Case,
+    case,
+    check,
+    floats,
+    integers,
+    model_of,
+    number,
+    positive,
+    restart,
+    whole,
+)
+
+restart()
 
 X, Y, ROW = floats(2, 3, 4), floats(2, 3, 4), floats(4)
 TRUTHS = [X > 0, Y > 0]

@@ -15,7 +15,9 @@ from onnx import helper
 import cvperf
 from cvperf.errors import ArgumentError, UnsupportedError
 from cvperf.onnx.registry import NEWEST_OPSET, OLDEST_OPSET
-from tests.onnx.models import case, floats, graph_of, integers, model_of, number
+from tests.onnx.models import case, floats, graph_of, integers, model_of, number, restart
+
+restart()
 
 IMAGE = floats(1, 4, 6, 6)
 

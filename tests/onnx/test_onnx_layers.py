@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from cvperf.onnx import from_onnx
-from tests.onnx.models import Case, case, check, floats, model_of, positive
+from tests.onnx.models import Case, case, check, floats, model_of, positive, restart
+
+restart()
 
 IMAGE = floats(2, 4, 9, 11)
 LINE, VOLUME = floats(2, 4, 13), floats(2, 4, 5, 6, 7)

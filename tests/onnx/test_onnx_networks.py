@@ -20,7 +20,19 @@ from torch.nn import functional as F
 import cvperf
 from cvperf.data.packages import fetch
 from cvperf.data.photos import photo
-from tests.onnx.models import Array, assert_close, case, floats, integers, model_of, ours, peer
+from tests.onnx.models import (
+    Array,
+    assert_close,
+    case,
+    floats,
+    integers,
+    model_of,
+    ours,
+    peer,
+    restart,
+)
+
+restart()
 
 TOLERANCE = 1e-4
 

@@ -7,7 +7,9 @@ import pytest
 import torch.nn.functional as F
 
 from cvperf.onnx import from_onnx
-from tests.onnx.models import Array, Case, case, check, floats, integers, model_of
+from tests.onnx.models import Array, Case, case, check, floats, integers, model_of, restart
+
+restart()
 
 IMAGE = floats(2, 3, 5, 7)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.onnx.models import Case, case, check, floats, integers, number, positive, whole
+from tests.onnx.models import Case, case, check, floats, integers, number, positive, restart, whole
+
+restart()
 
 X, IMAGE = floats(2, 3, 4), floats(2, 4, 6, 8)
 FAR = 2**63 - 1

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 
-from cvperf.onnx.arithmetic import LONGEST
 from cvperf.onnx.dtypes import torch_dtype
 from cvperf.onnx.node import Node
 from cvperf.onnx.registry import operator
@@ -52,14 +51,13 @@ def shape(node: Node) -> Value:
             raise node.unsupported("it takes a part of the shape of a tensor of unknown rank")
         return node.emit(shape_tensor, data, rank=1)
     axes = range(data.rank)[node.attribute("start", 0) : node.attribute("end", None)]
-    if len(axes) > LONGEST:
-        raise node.unsupported(f"a tensor of {data.rank} dimensions")
-    return Numbers(tuple(node.builder.size(data, axis) for axis in axes))
+    sizes = tuple(node.builder.size(data, axis) for axis in axes)
+    return Numbers(sizes, (len(sizes),))
 
 
 @operator("Size")
 def size(node: Node) -> Value:
-    return Numbers((node.builder.call(elements, node.tensor(0)),), scalar=True)
+    return Numbers((node.builder.call(elements, node.tensor(0)),), ())
 
 
 @operator("Identity")
