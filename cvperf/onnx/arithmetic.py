@@ -1,8 +1,8 @@
 """What exporters compute on shapes, on Python numbers instead of tensors.
 
 Every element is a number or a node of the graph that makes one, so ``Concat`` and ``Gather`` cost
-nothing when the model runs, and ``Add`` is Python's. A handler answers ``NotImplemented`` where the
-result is no longer a scalar or a vector; the numbers then become a tensor.
+nothing when the model runs, and ``Add`` is Python's. A handler answers ``NotImplemented`` where it
+cannot say the result in numbers; they then become a tensor.
 """
 
 from __future__ import annotations
@@ -125,6 +125,12 @@ def _round(x: Any) -> Any:
     return torch.sym_float(round(x))
 
 
+def _equal(x: Any, y: Any) -> Any:
+    """A SymBool would differ from every bool."""
+    both = isinstance(x, torch.SymBool) or isinstance(y, torch.SymBool)
+    return bool(x) == bool(y) if both else x == y
+
+
 def _choose(condition: Any, x: Any, y: Any) -> Any:
     return x if condition else y
 
@@ -138,7 +144,8 @@ def _to_float(x: Any) -> Any:
 
 
 def _to_bool(x: Any) -> Any:
-    return x != 0
+    """A SymBool has no comparison with numbers; it would differ from all of them."""
+    return x if isinstance(x, (bool, torch.SymBool)) else x != 0
 
 
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
@@ -152,7 +159,7 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "Max": _max,
 }
 COMPARISON: dict[str, Callable[[Any, Any], Any]] = {
-    "Equal": python.eq,
+    "Equal": _equal,
     "Less": python.lt,
     "LessOrEqual": python.le,
     "Greater": python.gt,

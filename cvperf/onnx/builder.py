@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.fx.node import map_aggregate
 
-from cvperf.onnx.values import Constant, Number, Numbers, TensorValue, Traced, Value, plain
+from cvperf.onnx.values import Constant, Number, Numbers, TensorValue, Traced, Value
 
 
 class Builder:
@@ -155,6 +155,3 @@ def _any_later(arguments: Any) -> bool:
 
     map_aggregate(arguments, look)
     return any(found)
-
-
-__all__ = ["Builder", "Tensor", "identifier", "plain"]

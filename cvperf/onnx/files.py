@@ -87,7 +87,7 @@ def _load_external(proto: Any, path: Path) -> None:
 
     missing = {
         entry.value
-        for tensor in external_data_helper._get_all_tensors(proto)
+        for tensor in proto.graph.initializer
         if external_data_helper.uses_external_data(tensor)
         for entry in tensor.external_data
         if entry.key == "location" and not (path.parent / entry.value).is_file()

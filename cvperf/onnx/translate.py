@@ -17,7 +17,7 @@ from cvperf.onnx.builder import Builder
 from cvperf.onnx.dtypes import DTYPES, torch_dtype, torch_tensor
 from cvperf.onnx.files import infer_types, opset_of
 from cvperf.onnx.node import Node
-from cvperf.onnx.registry import HANDLERS, ON_NUMBERS, find
+from cvperf.onnx.registry import ON_NUMBERS, find
 from cvperf.onnx.values import Constant, Numbers, Traced, Value, plain
 
 OWN_DOMAINS = ("", "ai.onnx")
@@ -313,6 +313,3 @@ def _attribute(entry: Any) -> Any:
     if isinstance(value, (int, float, str)):
         return value
     return [item.decode() if isinstance(item, bytes) else item for item in value]
-
-
-__all__ = ["HANDLERS", "TensorSpec", "check_operators", "translate"]

@@ -206,7 +206,8 @@ def max_of_sizes() -> Graph:
         *one(3, "w"),
         node("Max", ["h", "w"], ["largest"]),
         node("Greater", ["w", "h"], ["wider"]),
-        node("Where", ["wider", "largest", "h"], ["chosen"]),
+        node("Cast", ["wider"], ["surely"], to=onnx.TensorProto.BOOL),
+        node("Where", ["surely", "largest", "h"], ["chosen"]),
         node("Mod", ["chosen", "four"], ["rest"]),
         node("Neg", ["rest"], ["less"]),
         node("Add", ["chosen", "less"], ["length"]),
@@ -214,6 +215,30 @@ def max_of_sizes() -> Graph:
         node("ConstantOfShape", ["target"], ["y"]),
     ]
     return nodes, {"zero": integers(0), "four": integers(4), "two": integers(2)}
+
+
+def branch(operator: str) -> onnx.GraphProto:
+    """A function of ``x``, which lies outside, plus a weight of its own."""
+    output = helper.make_tensor_value_info(f"{operator}_sum", 1, None)
+    weight = helper.make_tensor(f"{operator}_weight", 1, [1], [2.5])
+    nodes = [
+        node(operator, ["x"], [operator]),
+        node("Add", [operator, f"{operator}_weight"], [f"{operator}_sum"]),
+    ]
+    return helper.make_graph(nodes, operator, [], [output], [weight])
+
+
+def narrower_or_wider() -> Graph:
+    """A comparison of sizes that is false, through a cast: both branches, of which one is right."""
+    nodes = [
+        node("Shape", ["x"], ["shape"]),
+        *one(2, "h"),
+        *one(3, "w"),
+        node("Greater", ["h", "w"], ["higher"]),
+        node("Cast", ["higher"], ["surely"], to=onnx.TensorProto.BOOL),
+        node("If", ["surely"], ["y"], then_branch=branch("Neg"), else_branch=branch("Exp")),
+    ]
+    return nodes, {"zero": integers(0)}
 
 
 GRAPHS = [
@@ -226,6 +251,7 @@ GRAPHS = [
     crop,
     same_padding,
     pad_to_a_multiple,
+    narrower_or_wider,
     number_of_elements,
     split_shape,
     max_of_sizes,
@@ -325,17 +351,6 @@ def test_an_input_of_unknown_rank(rank: int) -> None:
     model = graph_of(nodes, {"x": image}, {"axis": integers(-1)}, ["y"])
     model.graph.input[0].type.tensor_type.ClearField("shape")
     assert_same(model, image)
-
-
-def branch(operator: str) -> onnx.GraphProto:
-    """A function of ``x``, which lies outside, plus a weight of its own."""
-    output = helper.make_tensor_value_info(f"{operator}_sum", 1, None)
-    weight = helper.make_tensor(f"{operator}_weight", 1, [1], [2.5])
-    nodes = [
-        node(operator, ["x"], [operator]),
-        node("Add", [operator, f"{operator}_weight"], [f"{operator}_sum"]),
-    ]
-    return helper.make_graph(nodes, operator, [], [output], [weight])
 
 
 @pytest.mark.parametrize("image", [SMALL, LARGE], ids=["small", "large"])
