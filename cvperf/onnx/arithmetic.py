@@ -63,7 +63,7 @@ def decimal(number: float) -> float:
 
 def _single(number: Any) -> Any:
     """Round to float32, as ONNX computes: a floor behind it must come out the same."""
-    return torch.tensor(number, dtype=torch.float32).item() if type(number) is float else number
+    return float(np.float32(number)) if type(number) is float else number
 
 
 def _operands(x: Any, y: Any) -> tuple[Any, Any]:

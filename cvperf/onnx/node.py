@@ -64,10 +64,13 @@ class Node:
     def tensors(self) -> list[TensorValue]:
         return [self.tensor(index) for index in range(len(self.inputs))]
 
-    def weight(self, index: int) -> TensorValue | None:
+    def weight(self, index: int) -> TensorValue:
         """An input that is a layer's weight: a parameter of the module if the file has it."""
-        value = self.optional(index)
+        value = self.tensor(index)
         return value.as_weight() if isinstance(value, Constant) else value
+
+    def optional_weight(self, index: int) -> TensorValue | None:
+        return self.weight(index) if self.has(index) else None
 
     def numbers(self, index: int) -> tuple[Number, ...] | fx.Node:
         """An input as Python numbers; one node that gives the list where its length is unknown."""

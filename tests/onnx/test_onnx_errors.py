@@ -185,3 +185,8 @@ def test_text_cannot_be_read() -> None:
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [words], [output])
     with pytest.raises(UnsupportedError, match="'x' has elements of type string"):
         cvperf.from_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+
+
+def test_an_input_that_is_missing() -> None:
+    with pytest.raises(ArgumentError, match=r"Conv 'y0' \(opset 17\) has no input 1"):
+        cvperf.from_onnx(model_of(case("Conv", IMAGE)))

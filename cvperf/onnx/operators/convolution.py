@@ -25,8 +25,7 @@ TRANSPOSED: dict[int, Callable[..., Any]] = {
 @operator("Conv")
 def conv(node: Node) -> Value:
     weight = node.weight(1)
-    assert weight is not None
-    return convolution(node, node.tensor(0), weight, node.weight(2))
+    return convolution(node, node.tensor(0), weight, node.optional_weight(2))
 
 
 def convolution(
@@ -66,8 +65,7 @@ def convolution(
 
 @operator("ConvTranspose")
 def conv_transpose(node: Node) -> Value:
-    data, weight, bias = node.tensor(0), node.weight(1), node.weight(2)
-    assert weight is not None
+    data, weight, bias = node.tensor(0), node.weight(1), node.optional_weight(2)
     spatial = spatial_of(node, data, weight)
     if spatial not in TRANSPOSED:
         raise node.unsupported(f"{spatial} spatial dimensions; torch convolves 1 to 3")

@@ -200,7 +200,6 @@ def leaky_relu(node: Node) -> Value:
 @operator("PRelu")
 def prelu(node: Node) -> Value:
     data, slope = node.tensor(0), node.weight(1)
-    assert slope is not None
     if isinstance(slope, Constant) and _one_a_channel(slope, data):
         flat = node.emit(torch.flatten, slope)
         return node.emit(F.prelu, data, _kept(flat, slope), rank=data.rank)

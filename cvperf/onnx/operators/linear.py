@@ -14,7 +14,6 @@ from cvperf.onnx.values import Constant, TensorValue, Value
 @operator("MatMul")
 def matmul(node: Node) -> Value:
     left, right = node.tensor(0), node.weight(1)
-    assert right is not None
     if isinstance(right, Constant) and right.rank == 2 and not isinstance(left, Constant):
         return node.emit(F.linear, left, transposed(node, right), rank=left.rank)
     both = left.rank is not None and right.rank is not None and min(left.rank, right.rank) >= 2
@@ -23,8 +22,7 @@ def matmul(node: Node) -> Value:
 
 @operator("Gemm")
 def gemm(node: Node) -> Value:
-    left, right, bias = node.tensor(0), node.weight(1), node.weight(2)
-    assert right is not None
+    left, right, bias = node.tensor(0), node.weight(1), node.optional_weight(2)
     alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
     if node.attribute("transA", 0):
         left = node.emit(torch.t, left, rank=2)

@@ -35,7 +35,7 @@ def instance_normalization(node: Node) -> Value:
 
 @operator("LayerNormalization")
 def layer_normalization(node: Node) -> Sequence[Value]:
-    data, weight, bias = node.tensor(0), node.weight(1), node.weight(2)
+    data, weight, bias = node.tensor(0), node.weight(1), node.optional_weight(2)
     axis, epsilon = node.attribute("axis", -1), node.attribute("epsilon", 1e-5)
     result = node.emit(normalized_layer, data, weight, bias, axis, epsilon, rank=data.rank)
     # Files name the mean and the deviation even where nobody reads them; dead code is removed.

@@ -182,7 +182,8 @@ def resized(
         scales, sizes = _scales(before, sizes, how.policy)
     else:
         sizes = [math.floor(size * scale) for size, scale in zip(before, scales, strict=True)]
-    result = data if how.mode == "nearest" else data.to(torch.float32)
+    wide = torch.promote_types(data.dtype, torch.float32)
+    result = data if how.mode == "nearest" else data.to(wide)
     for position, axis in enumerate(axes):
         cropped = how.coordinates == "tf_crop_and_resize" and corners is not None
         if sizes[position] == before[position] and scales[position] == 1 and not cropped:
