@@ -2,7 +2,8 @@
 
 ``cvperf.ops`` has the ops; ``cvperf.use`` and ``cvperf.enable`` serve them to models you did not
 write; ``cvperf.optimize`` turns such a model into a plan of fused kernels; ``cvperf.explain`` says
-who ran what, and why; ``cvperf.profile`` says where time goes.
+who ran what, and why; ``cvperf.profile`` says where time goes; ``cvperf.from_onnx`` makes a torch
+module of an ONNX file.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = [
     "disable",
     "enable",
     "explain",
+    "from_onnx",
     "ops",
     "optimize",
     "profile",
@@ -34,7 +36,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What brings in more than ops is imported by its first use: importing cvperf stays fast."""
+    """These are imported by their first use: importing cvperf stays fast."""
     if name in ("optimize", "FusionConfig"):
         from cvperf.dropin import optimize
 
@@ -43,4 +45,8 @@ def __getattr__(name: str) -> Any:
         from cvperf.profiler import profile
 
         return profile
+    if name == "from_onnx":
+        from cvperf.onnx import from_onnx
+
+        return from_onnx
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

