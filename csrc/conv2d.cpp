@@ -24,6 +24,24 @@ class Conv2dCall final : public Call {
   Conv2dArgs args_;
 };
 
+// A transposed convolution is the input gradient of the convolution that has its weight.
+class Conv2dInputGradCall final : public Call {
+ public:
+  explicit Conv2dInputGradCall(const Conv2dInputGradArgs& args) : args_(args) {}
+  std::size_t reads() const override { return 2; }
+  void run(void* const* read, void* output, int num_threads) const override {
+    Conv2dInputGradArgs args = args_;
+    args.grad_output = read[0];
+    args.weight = read[1];
+    args.grad_input = output;
+    args.shape.num_threads = num_threads;
+    conv2d_input_grad(args);
+  }
+
+ private:
+  Conv2dInputGradArgs args_;
+};
+
 }  // namespace
 
 void bind_conv2d(py::module_& m) {
@@ -54,6 +72,16 @@ void bind_conv2d(py::module_& m) {
            }),
            py::arg("sizes"), py::arg("window"), py::arg("groups"), py::arg("channels_last"),
            py::arg("weight_channels_last"), py::arg("dtype"), py::arg("activation"), py::arg("algorithm"));
+  py::classh<Conv2dInputGradCall, Call>(m, "Conv2dInputGradCall", "Reads grad_output and weight.")
+      .def(py::init([](const Sizes& sizes, const Window& window, std::int64_t groups, bool channels_last,
+                       bool weight_channels_last, DType dtype) {
+             Conv2dInputGradArgs args{};
+             args.shape = shape_of(sizes, window, groups, channels_last, weight_channels_last, dtype, 1);
+             args.algorithm = Algorithm::automatic;
+             return std::make_shared<Conv2dInputGradCall>(args);
+           }),
+           py::arg("sizes"), py::arg("window"), py::arg("groups"), py::arg("channels_last"),
+           py::arg("weight_channels_last"), py::arg("dtype"));
   m.def(
       "conv2d_packed_bytes",
       [](const Sizes& sizes, const Window& window, std::int64_t groups, bool weight_channels_last, DType dtype,

@@ -210,6 +210,17 @@ class Replays:
 def ordinary(*arguments: object) -> bool: ...
 def missing_from_torch() -> str: ...
 
+class Conv2dInputGradCall(Call):
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        window: Sequence[int],
+        groups: int,
+        channels_last: bool,
+        weight_channels_last: bool,
+        dtype: DType,
+    ) -> None: ...
+
 class Conv2dCall(Call):
     def __init__(
         self,

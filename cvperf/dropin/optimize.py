@@ -59,7 +59,8 @@ def optimize(
             the first call. A second size makes a trace for all sizes.
 
     Returns:
-        An :class:`OptimizedModel`. Its answers have no gradient.
+        An :class:`OptimizedModel`. Its answers have no gradient, and it computes in the model's
+        dtype also under ``torch.autocast``.
 
     Raises:
         ArgumentError: the model is in training mode.
@@ -112,7 +113,7 @@ class OptimizedModel(nn.Module):
         leaves, structure = pytree.tree_flatten((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         _check(tensors)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
             found = self._find(_key(leaves, structure), args, kwargs, tensors)
             if found is None:
                 return self._run_split(args, kwargs)
@@ -206,7 +207,11 @@ class OptimizedModel(nn.Module):
         assert self._split is not None
         if self._name:
             return self._split(*args, **kwargs)
-        with torch.no_grad(), use("nms", "roi_align", "roi_pool"):
+        with (
+            torch.no_grad(),
+            torch.autocast("cpu", enabled=False),
+            use("nms", "roi_align", "roi_pool"),
+        ):
             return self._split(*args, **kwargs)
 
 

@@ -114,16 +114,22 @@ def capture(
         CaptureError: sizes or control flow depend on the values of tensors, or the model does what
             torch.export cannot trace.
     """
+    with torch.inference_mode(False), torch.no_grad():
+        return _captured(model, args, kwargs, known)
+
+
+def _captured(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], known: Sequence[Captured]
+) -> Captured:
     # Of its own memory: about a view, torch.export writes down guards that it cannot read again.
     args, kwargs = pytree.tree_map_only(
         Tensor, lambda tensor: tensor.detach().clone(), (tuple(args), dict(kwargs))
     )
     sizes = _open_sizes(model, args, kwargs, known)
     try:
-        with torch.no_grad():
-            program = torch.export.export(
-                model, tuple(args), dict(kwargs), dynamic_shapes=sizes, strict=False
-            ).run_decompositions({})
+        program = torch.export.export(
+            model, tuple(args), dict(kwargs), dynamic_shapes=sizes, strict=False
+        ).run_decompositions({})
     except _UNTRACEABLE as error:
         raise CaptureError(f"torch.export: {_first_line(error)}") from error
     _check_sizes(program.graph)

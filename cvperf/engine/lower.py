@@ -61,10 +61,8 @@ class Lower(fx.Interpreter):
     # --- fx.Interpreter
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
-        tensor = self.fetch_attr(target)
-        if not isinstance(tensor, Tensor):
-            return tensor
-        return self.weights.value(self.program, target, tensor.detach())
+        found = self.fetch_attr(target)
+        return self.program.fixed(found.detach()) if isinstance(found, Tensor) else found
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         values = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Value)]

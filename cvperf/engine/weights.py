@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvperf.engine.steps import Program, Value
 from cvperf.ops._packed import PackedConv2d
 
 
@@ -17,10 +16,6 @@ class Weights:
     def __init__(self) -> None:
         self._packed: dict[Any, PackedConv2d] = {}
         self._tensors: dict[int, Tensor] = {}
-
-    def value(self, program: Program, name: str, tensor: Tensor) -> Value:
-        """A weight as it is."""
-        return program.fixed(tensor)
 
     def convolution(self, weight: Tensor, groups: int) -> PackedConv2d:
         """A convolution's weight [O, C / groups, kh, kw], channels-last, and its packed forms."""

@@ -90,6 +90,19 @@ def test_layouts_and_threads() -> None:
     assert all(torch.equal(answer, expected) for answer in answers)
 
 
+def test_surroundings_do_not_matter() -> None:
+    model = Net().eval()
+    batch = image(2, 3, 16, 16)
+    expected = model(batch)["logits"].detach()
+    for surroundings in (torch.inference_mode(), torch.autocast("cpu"), torch.enable_grad()):
+        fast = cvperf.optimize(model)
+        with surroundings:
+            found = [fast(batch)["logits"] for _ in range(2)]
+        for answer in found:
+            torch.testing.assert_close(answer, expected, atol=1e-5, rtol=1e-4)
+            assert not answer.requires_grad
+
+
 def test_the_longest_unused_plan_goes_first() -> None:
     fast = cvperf.optimize(Net().eval(), cvperf.FusionConfig(plans=2))
     for height in (8, 9, 10, 9, 11):

@@ -108,6 +108,22 @@ def test_functions_of_each_element(index: int) -> None:
     check(ONES[index], torch.randn(3, 7)[:, 1:6])
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.ConvTranspose2d(6, 8, 2, stride=2),
+        nn.ConvTranspose2d(6, 4, 3, stride=2, padding=1, output_padding=1, bias=False),
+        nn.ConvTranspose2d(6, 6, (4, 3), stride=(2, 1), padding=1, groups=3),
+        nn.ConvTranspose2d(6, 5, 3, dilation=2),
+    ],
+)
+def test_transposed_convolutions(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        parameter.requires_grad_(False)
+    check(layer, image(2, 6, 7, 9))
+    check(lambda x: layer(F.relu(x)), image(1, 6, 4, 4))
+
+
 def test_what_no_kernel_takes_runs_in_torch() -> None:
     check(lambda x: F.max_pool2d(x, 2), image(dtype=torch.float64), ours=False)
     check(lambda x, y: x + y, torch.rand(3), torch.rand(3).double(), ours=False)

@@ -219,6 +219,46 @@ def conv2d_weight_grad(
     return weight_grad
 
 
+def conv_transpose2d_call(
+    image: Sequence[int],
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    output_padding: Sequence[int],
+    groups: int,
+    dilation: Sequence[int],
+) -> tuple[_C.Call, tuple[int, int, int, int]]:
+    """The call of a transposed convolution of a channels-last image, and its output's size.
+
+    It is the input gradient of the convolution with this weight, [C, O / groups, kh, kw]. The call
+    reads image and weight.
+
+    Raises:
+        ArgumentError: the sizes do not fit, or the output would be empty.
+    """
+    window = window_of(weight.shape, stride, padding, dilation)
+    height, width = (
+        (image[2 + i] - 1) * stride[i]
+        - 2 * padding[i]
+        + dilation[i] * (weight.shape[2 + i] - 1)
+        + output_padding[i]
+        + 1
+        for i in (0, 1)
+    )
+    shape = (image[0], weight.shape[1] * groups, height, width)
+    fits = convolution_shape(shape, weight.shape, window) == tuple(image)
+    if not fits or min(height, width) < 1:
+        raise ArgumentError(
+            f"a transposed convolution of {list(image)} with weight {describe(weight)}, stride "
+            f"{list(stride)}, padding {list(padding)} and output_padding {list(output_padding)} "
+            f"would give {list(shape)}"
+        )
+    sizes = (*shape, *image[1:])
+    last = layout_of(weight) == "channels_last"
+    dtype = DTYPES[weight.dtype]
+    return _C.Conv2dInputGradCall(sizes, window, groups, True, last, dtype), shape
+
+
 _Window = tuple[int, int, int, int, int, int, int, int]
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvperf.backends.cpu.conv2d import algorithm_for, prepare
+from cvperf.backends.cpu.conv2d import algorithm_for, conv_transpose2d_call, prepare
 from cvperf.backends.registry import FLOATING
 from cvperf.engine.lower import Lower, lowers
 from cvperf.engine.passes.convolution import CONV2D
 from cvperf.engine.steps import Value
+
+_ATEN = torch.ops.aten
 
 
 @lowers(CONV2D)
@@ -45,14 +47,49 @@ def conv2d(
         image,
         lower.fixed(layer.weight),
         lower.fixed(layer.form(dilation, chosen)),
-        bias,
+        None if bias is None else lower.contiguous(bias),
         residual,
     )
     work = 2 * math.prod(shape) * math.prod(layer.weight.shape[1:])
     return lower.native(f"conv2d, {chosen}", call, read, output, work)
 
 
-@lowers(torch.ops.aten.linear.default)
+@lowers(_ATEN.conv_transpose2d.input)
+def conv_transpose2d(
+    lower: Lower,
+    image: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    output_padding: Sequence[int] = (0, 0),
+    groups: int = 1,
+    dilation: Sequence[int] = (1, 1),
+) -> Any:
+    fixed = weight.buffer.tensor
+    if fixed is None or image.dtype not in FLOATING or len(image.shape) != 4:
+        return NotImplemented
+    image = lower.image(image)
+    fixed = fixed.contiguous(memory_format=torch.channels_last)
+    call, shape = conv_transpose2d_call(
+        image.shape,
+        fixed,
+        _pair(stride),
+        _pair(padding),
+        _pair(output_padding),
+        groups,
+        _pair(dilation),
+    )
+    output = lower.program.new(shape, image.dtype, torch.channels_last)
+    work = 2 * math.prod(image.shape) * math.prod(fixed.shape[1:])
+    lower.native("conv_transpose2d", call, (image, lower.fixed(fixed)), output, work)
+    if bias is None:
+        return output
+    column = lower.view(_ATEN.view.default, (bias, (1, -1, 1, 1)), {})
+    return lower.call_function(_ATEN.add.Tensor, (output, column), {})
+
+
+@lowers(_ATEN.linear.default)
 def linear(lower: Lower, x: Value, weight: Value, bias: Value | None = None) -> Any:
     """A 1x1 convolution of an image of one column, a row of ``x`` a pixel."""
     fixed = weight.buffer.tensor
@@ -69,8 +106,13 @@ def linear(lower: Lower, x: Value, weight: Value, bias: Value | None = None) -> 
     call, _ = prepare(geometry, 1, True, True, x.dtype, None, chosen)
     shape = (*x.shape[:-1], filters)
     output = lower.program.new(shape, x.dtype, torch.contiguous_format)
+    bias = None if bias is None else lower.contiguous(bias)
     read = (x, lower.fixed(layer.weight), lower.fixed(layer.form(one, chosen)), bias, None)
     return lower.native("linear", call, read, output, 2 * rows * filters * channels)
+
+
+def _pair(value: Sequence[int]) -> tuple[int, int]:
+    return value[0], value[-1]
 
 
 def _as_filters(weight: Tensor) -> Tensor:
