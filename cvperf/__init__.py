@@ -22,6 +22,7 @@ __version__ = version("cvperf")
 __all__ = [
     "ArgumentError",
     "FusionConfig",
+    "Int8Config",
     "UnsupportedError",
     "__version__",
     "disable",
@@ -37,7 +38,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """These are imported by their first use: importing cvperf stays fast."""
-    if name in ("optimize", "FusionConfig"):
+    if name in ("optimize", "FusionConfig", "Int8Config"):
         from cvperf.dropin import optimize
 
         return getattr(optimize, name)

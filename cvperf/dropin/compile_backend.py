@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from cvperf.dropin.optimize import FusionConfig, OptimizedModel
+from cvperf.dropin.configs import FusionConfig
+from cvperf.dropin.optimize import OptimizedModel
 
 
 def compile_backend(

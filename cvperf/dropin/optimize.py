@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,28 +14,15 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from cvperf import _C, engine
+from cvperf.dropin.configs import FusionConfig, Int8Config
 from cvperf.dropin.switch import use
 from cvperf.engine.explanation import PlanExplanation, explain_plan
 from cvperf.errors import ArgumentError, describe
+from cvperf.quant.quantiser import Quantiser
 
 MOST_CAPTURES = 8
 """A module that must be traced anew for every input is not worth tracing: after so many it runs as
 it is."""
-
-
-@dataclass(frozen=True)
-class FusionConfig:
-    """Float kernels in the model's own dtype.
-
-    Attributes:
-        plans: how many sizes of input to keep ready; the longest unused goes first.
-    """
-
-    plans: int = 16
-
-    def __post_init__(self) -> None:
-        if self.plans < 1:
-            raise ArgumentError(f"plans must be at least 1, got {self.plans}")
 
 
 def optimize(
@@ -54,7 +41,7 @@ def optimize(
 
     Args:
         model: in evaluation mode; it is not changed, and later changes to its weights are not seen.
-        config: what to do; :class:`FusionConfig` if None.
+        config: :class:`FusionConfig` (float, the default) or :class:`Int8Config`.
         example_inputs: a tensor or a tuple of the call's arguments, to trace now; None traces at
             the first call. A second size makes a trace for all sizes.
 
@@ -63,7 +50,8 @@ def optimize(
         dtype also under ``torch.autocast``.
 
     Raises:
-        ArgumentError: the model is in training mode.
+        ArgumentError: the model is in training mode, or there is nothing to calibrate with.
+        ImportError: INT8, and torchao is not installed.
         TypeError: an argument is of the wrong type.
 
     Example:
@@ -81,9 +69,10 @@ def optimize(
             "model.eval() first"
         )
     optimized = OptimizedModel(model, config or FusionConfig())
+    if isinstance(config, Int8Config):
+        optimized.calibrate(config.calibration)
     if example_inputs is not None:
-        args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-        optimized(*args)
+        optimized(*_arguments(example_inputs))
     return optimized
 
 
@@ -105,6 +94,7 @@ class OptimizedModel(nn.Module):
         self._lock = threading.RLock()
         self._split: nn.Module | None = None
         self._why = ""
+        self._quantiser = Quantiser(config) if isinstance(config, Int8Config) else None
         self.training = False
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -114,11 +104,45 @@ class OptimizedModel(nn.Module):
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         _check(tensors)
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            if self._quantiser is not None and self._quantiser.is_observing:
+                return self._observe(self._quantiser, args, kwargs, tensors)
             found = self._find(_key(leaves, structure), args, kwargs, tensors)
             if found is None:
                 return self._run_split(args, kwargs)
             captured, plan = found
             return pytree.tree_unflatten(plan.run(tensors), captured.answers)
+
+    def calibrate(self, inputs: Iterable[Any]) -> None:
+        """Run these inputs in float, and choose the ranges of INT8 by what occurs.
+
+        Raises:
+            ArgumentError: there is none.
+        """
+        count = 0
+        for each in inputs:
+            self(*_arguments(each))
+            count += 1
+        if count == 0:
+            raise ArgumentError(
+                "Int8Config.calibration must give at least one input, got none. A list of a "
+                "hundred typical ones is plenty"
+            )
+        self._end_calibration()
+
+    def _end_calibration(self) -> None:
+        assert self._quantiser is not None
+        self._quantiser.is_observing = False
+        for part in _parts(self._split) if self._split is not None else ():
+            part._end_calibration()
+
+    def _observe(
+        self, quantiser: Quantiser, args: Any, kwargs: Any, tensors: Sequence[Tensor]
+    ) -> Any:
+        with self._lock:
+            captured = self._graph_for(args, kwargs, tensors)
+        if captured is None:
+            return self._run_split(args, kwargs)
+        return pytree.tree_unflatten(quantiser.observe(captured.graph, tensors), captured.answers)
 
     def explain(self) -> ModelExplanation:
         """Who runs what, and why."""
@@ -168,7 +192,13 @@ class OptimizedModel(nn.Module):
             captured = self._graph_for(args, kwargs, tensors)
             if captured is None:
                 return None
-            plan = engine.plan(captured.graph, self._weights, tensors)
+            if self._quantiser is not None:
+                self._quantiser.quantise(captured.graph)
+            try:
+                plan = engine.plan(captured.graph, self._weights, tensors)
+            except engine.CaptureError as error:
+                self._give_up(str(error))
+                return None
             self._plans[key] = (captured, plan)
             while len(self._plans) > self._config.plans:
                 self._plans.popitem(last=False)
@@ -274,6 +304,10 @@ def _parts(module: nn.Module) -> list[OptimizedModel]:
 
 
 # --- a call
+
+
+def _arguments(inputs: Any) -> tuple[Any, ...]:
+    return inputs if isinstance(inputs, tuple) else (inputs,)
 
 
 def _check(tensors: Sequence[Tensor]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
+from cvperf.engine.capture import CaptureError
 from cvperf.engine.steps import NativeStep, Program, TorchStep, Value
 from cvperf.engine.weights import Weights
 from cvperf.errors import ArgumentError, UnsupportedError
@@ -140,8 +141,11 @@ class Lower(fx.Interpreter):
 
     def torch(self, target: Any, args: Any, kwargs: Any, read: tuple[Value, ...]) -> Any:
         """A step of torch's."""
-        with FlopCounterMode(display=False) as counter:
-            metas = target(*_metas(args), **_metas(kwargs))
+        try:
+            with FlopCounterMode(display=False) as counter:
+                metas = target(*_metas(args), **_metas(kwargs))
+        except (NotImplementedError, RuntimeError) as error:
+            raise CaptureError(f"the sizes of {_name(target)} are not known ahead") from error
         outputs: list[Value] = []
 
         def slot(meta: Tensor) -> Value:

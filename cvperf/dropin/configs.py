@@ -1,0 +1,56 @@
+"""What :func:`cvperf.optimize` is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from cvperf.errors import ArgumentError, describe
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Float kernels in the model's own dtype.
+
+    Attributes:
+        plans: how many sizes of input to keep ready; the longest unused goes first.
+    """
+
+    plans: int = 16
+
+    def __post_init__(self) -> None:
+        if self.plans < 1:
+            raise ArgumentError(f"plans must be at least 1, got {self.plans}")
+
+
+@dataclass(frozen=True)
+class Int8Config(FusionConfig):
+    """Convolutions on 8-bit integers, ranges chosen by what occurs in a few real inputs.
+
+    Activations are uint8 with one scale and zero point an image, weights int8 with one scale a
+    filter. float32 models; what is no convolution, and layers that are left out, stay float32.
+
+    Attributes:
+        calibration: inputs to run, each a tensor or a tuple of the call's arguments; a hundred
+            photos of the kind that will come are plenty. Read once, by ``optimize``.
+        observer: ``"minmax"`` takes the extremes; ``"histogram"`` the range that loses least in
+            the mean square (torchao's HistogramObserver), better where there are outliers.
+        skip: names of layers to leave in float, with ``*`` and ``?``: ``("features.0", "head.*")``.
+    """
+
+    calibration: Iterable[Any] = ()
+    observer: str = "minmax"
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.observer not in ("minmax", "histogram"):
+            raise ArgumentError(f"observer must be 'minmax' or 'histogram', got {self.observer!r}")
+        if isinstance(self.skip, str) or not all(isinstance(each, str) for each in self.skip):
+            raise TypeError(f"skip must be a tuple of names, got {describe(self.skip)}")
+
+    def takes(self, name: str) -> bool:
+        """Whether the layer of this name is to be on integers."""
+        return not any(fnmatchcase(name, pattern) for pattern in self.skip)

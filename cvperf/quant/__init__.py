@@ -1,0 +1,1 @@
+"""INT8 models: what values occur (``observe``), and layers on bytes (``quantise``)."""

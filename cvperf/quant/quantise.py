@@ -1,0 +1,216 @@
+"""Convolutions on bytes: where a graph's images become uint8, and where they come back.
+
+A convolution of fixed weight reads bytes and writes bytes if somebody after it can read them, else
+float32. Weights are int8, symmetric, one scale a filter. Max pooling and concatenation stay on
+bytes; everything else sees floats.
+
+Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", CVPR 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, fx
+
+import cvperf.ops.quantize  # noqa: F401  (defines the ops)
+from cvperf.engine.passes.convolution import (
+    BIAS,
+    CONV2D,
+    WEIGHT,
+    add_weight,
+    weight_of,
+)
+from cvperf.ops.conv2d_int8 import pack_conv2d_int8
+from cvperf.quant.observe import BYTE, Scale
+
+_ATEN, _OURS = torch.ops.aten, torch.ops.cvperf
+_POOL = _ATEN.max_pool2d.default
+_CAT = _ATEN.cat.default
+
+
+class Quantise:
+    """Rewrites one graph in place.
+
+    Args:
+        graph: fused, float32.
+        scales: of its images by the name of the node that gives them.
+        takes: whether the layer of this name is to be on bytes.
+    """
+
+    def __init__(
+        self,
+        graph: fx.GraphModule,
+        scales: Mapping[str, Scale],
+        takes: Callable[[str], bool],
+    ) -> None:
+        self.graph = graph
+        self._takes = takes
+        self.scales = dict(scales)
+        self._bytes: dict[fx.Node, fx.Node] = {}  # a float value's bytes
+        self._floats: dict[fx.Node, fx.Node] = {}  # and back
+
+    def run(self) -> int:
+        """How many convolutions are on bytes now."""
+        self._share_scales()
+        count = 0
+        for node in list(self.graph.graph.nodes):
+            if self._is_layer(node):
+                self._layer(node)
+                count += 1
+            elif self._moves_bytes(node) and all(each in self._bytes for each in _images(node)):
+                self._move(node)
+        self.graph.graph.eliminate_dead_code()
+        self.graph.recompile()
+        return count
+
+    # --- which
+
+    def _is_layer(self, node: fx.Node) -> bool:
+        if node.target != CONV2D or weight_of(self.graph, node.args[WEIGHT]) is None:
+            return False
+        bias, (image,) = node.args[BIAS], _images(node)
+        return (
+            self._takes(layer_name(node))
+            and node.meta["val"].dtype == torch.float32
+            and image.name in self.scales
+            and node.name in self.scales
+            and (bias is None or weight_of(self.graph, bias) is not None)
+        )
+
+    def _moves_bytes(self, node: fx.Node) -> bool:
+        return node.target in (_POOL, _CAT) and node.name in self.scales
+
+    def _reads_bytes(self, node: fx.Node) -> bool:
+        return self._is_layer(node) or self._moves_bytes(node)
+
+    def _share_scales(self) -> None:
+        """What is moved keeps its scale: a pool's input and output, and all parts of a whole."""
+        for node in reversed(self.graph.graph.nodes):
+            if self._moves_bytes(node):
+                for image in _images(node):
+                    self.scales[image.name] = self.scales[node.name]
+
+    # --- how
+
+    def _layer(self, node: fx.Node) -> None:
+        (image, _, bias, stride, padding, dilation, groups, activation, residual, *_) = node.args
+        assert isinstance(image, fx.Node)
+        weight = weight_of(self.graph, node.args[WEIGHT])
+        assert weight is not None
+        steps, scale_weight = _symmetric(weight)
+        packed = pack_conv2d_int8(steps, groups)  # type: ignore[arg-type]
+        out = self.scales[node.name]
+        to_bytes = any(self._reads_bytes(user) for user in node.users)
+        kept = self.scales[residual.name] if isinstance(residual, fx.Node) and to_bytes else out
+        source = self.scales[image.name]
+        with self.graph.graph.inserting_before(node):
+            read = self._as_bytes(image, node)
+            added = residual
+            if isinstance(residual, fx.Node):
+                added = (
+                    self._as_bytes(residual, node) if to_bytes else self._as_floats(residual, node)
+                )
+            new = self.graph.graph.call_function(
+                _OURS.conv2d_int8.default,
+                (
+                    read,
+                    add_weight(self.graph, node, "packed", packed.data),
+                    list(packed.shape),
+                    groups,
+                    source.scale,
+                    add_weight(self.graph, node, "scale", scale_weight),
+                    source.zero_point,
+                    bias,
+                    stride,
+                    padding,
+                    dilation,
+                    activation,
+                    added,
+                    kept.scale,
+                    kept.zero_point,
+                    out.scale,
+                    out.zero_point,
+                    BYTE if to_bytes else torch.float32,
+                ),
+            )
+        self._replace(node, new, to_bytes)
+
+    def _move(self, node: fx.Node) -> None:
+        with self.graph.graph.inserting_before(node):
+            args = fx.map_arg(node.args, lambda each: self._bytes.get(each, each))
+            new = self.graph.graph.call_function(node.target, args, node.kwargs)  # type: ignore[arg-type]
+        self._replace(node, new, True)
+
+    def _replace(self, node: fx.Node, new: fx.Node, is_bytes: bool) -> None:
+        value = node.meta["val"]
+        new.meta = {**node.meta, "val": value.to(BYTE) if is_bytes else value}
+        self.scales[new.name] = self.scales[node.name]
+        if not is_bytes:
+            node.replace_all_uses_with(new)
+            self.graph.graph.erase_node(node)
+            return
+        self._bytes[node] = new
+        # Whoever reads bytes is rewritten later; the others read floats made of them.
+        for user in list(node.users):
+            if not self._reads_bytes(user):
+                user.replace_input_with(node, self._as_floats(node, user))
+
+    def _as_bytes(self, value: fx.Node, before: fx.Node) -> fx.Node:
+        if value not in self._bytes:
+            scale, zero_point = self._parameters(self.scales[value.name], before)
+            new = self.graph.graph.call_function(
+                _OURS.quantize.default, (value, scale, zero_point, None, BYTE)
+            )
+            new.meta = {"val": value.meta["val"].to(BYTE)}
+            self._bytes[value] = new
+        return self._bytes[value]
+
+    def _as_floats(self, value: fx.Node, before: fx.Node) -> fx.Node:
+        if value not in self._bytes or value in self._floats:
+            return self._floats.get(value, value)
+        source = self._bytes[value]
+        with self.graph.graph.inserting_after(source):
+            scale, zero_point = self._parameters(self.scales[value.name], source.next)
+        with self.graph.graph.inserting_after(zero_point):
+            new = self.graph.graph.call_function(
+                _OURS.dequantize.default, (source, scale, zero_point, None, torch.float32)
+            )
+        new.meta = {"val": value.meta["val"]}
+        self._floats[value] = new
+        return new
+
+    def _parameters(self, scale: Scale, before: fx.Node) -> tuple[fx.Node, fx.Node]:
+        return (
+            add_weight(self.graph, before, "scale", torch.tensor([scale.scale])),
+            add_weight(
+                self.graph,
+                before,
+                "zero_point",
+                torch.tensor([scale.zero_point], dtype=torch.int32),
+            ),
+        )
+
+
+def layer_name(node: fx.Node) -> str:
+    """The name within the model of the module that a node comes from; empty for the model."""
+    stack = node.meta.get("nn_module_stack") or {}
+    names = [str(name) for name, _ in stack.values()]
+    return names[-1] if names else ""
+
+
+def _images(node: fx.Node) -> list[fx.Node]:
+    """What a convolution, a pool or a concatenation reads."""
+    first = node.args[0]
+    every = first if isinstance(first, (list, tuple)) else [first]
+    return [each for each in every if isinstance(each, fx.Node)]
+
+
+def _symmetric(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 [O, C / groups, kh, kw], and float32 [O]: what a step of each filter stands for."""
+    most = weight.float().abs().amax((1, 2, 3)).clamp(min=1e-12)
+    scale = most / 127
+    steps = (weight.float() / scale.view(-1, 1, 1, 1)).round().clamp(-127, 127).to(torch.int8)
+    return steps, scale

@@ -1,0 +1,43 @@
+"""A model's way to INT8: observed first, quantised then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, fx
+
+from cvperf.quant.observe import Calibration, Observers
+from cvperf.quant.quantise import Quantise
+
+
+class Rules(Protocol):
+    """What ``Quantiser`` asks of a configuration."""
+
+    @property
+    def observer(self) -> str: ...
+    def takes(self, name: str) -> bool: ...
+
+
+class Quantiser:
+    """Shared by all graphs of one model: their nodes have the same names.
+
+    Attributes:
+        is_observing: whether calls still belong to the calibration.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._observers = Observers(rules.observer)
+        self._quantised: set[int] = set()
+        self.is_observing = True
+
+    def observe(self, graph: fx.GraphModule, inputs: Sequence[Tensor]) -> list[Any]:
+        """The graph's answers in float; what occurs on the way is taken down."""
+        return list(Calibration(graph, self._observers).run(*inputs))
+
+    def quantise(self, graph: fx.GraphModule) -> None:
+        """Put a graph's convolutions on bytes, once; ranges that were not observed stay float."""
+        if id(graph) not in self._quantised:
+            self._quantised.add(id(graph))
+            Quantise(graph, self._observers.scales(), self._rules.takes).run()

@@ -1,0 +1,141 @@
+"""Models on 8-bit integers: near their float selves, on our kernels, and what is left out stays."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import cvperf
+from cvperf.dropin.optimize import OptimizedModel
+
+
+class Block(nn.Module):
+    """A shortcut, a depthwise layer, an activation that is no clamp."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.body(x))
+
+
+class Net(nn.Module):
+    """Pools and concatenations on bytes; a mean and a head in float."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.MaxPool2d(2))
+        self.left, self.right = Block(16), nn.Conv2d(16, 8, 3, padding=1)
+        self.mix = nn.Conv2d(24, 12, 1)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = torch.cat([self.left(x), torch.relu(self.right(x))], 1)
+        return self.head(torch.tanh(self.mix(x)).mean((2, 3)))
+
+
+def images(count: int, *shape: int, seed: int = 0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(shape or (2, 3, 32, 32), generator=generator) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+def nearness(model: nn.Module, fast: nn.Module, batches: list[Tensor]) -> float:
+    """The least cosine of their answers, the mean answer taken off."""
+    with torch.no_grad():
+        expected = torch.cat([model(batch) for batch in batches]).double()
+        found = torch.cat([fast(batch) for batch in batches]).double()
+    mean = expected.mean(0)
+    return torch.cosine_similarity(expected - mean, found - mean).min().item()
+
+
+def steps(fast: OptimizedModel) -> dict[str, int]:
+    return fast.explain().plans[-1].ours
+
+
+@pytest.mark.parametrize("observer", ["minmax", "histogram"])
+def test_answers_are_near(net: nn.Module, observer: str) -> None:
+    fast = cvperf.optimize(net, cvperf.Int8Config(calibration=images(4), observer=observer))
+    assert nearness(net, fast, images(8, seed=1)) > 0.97
+    found = steps(fast)
+    assert found["conv2d_int8"] == 5
+    assert found["quantize"] == 1, "the image alone is turned into bytes"
+    assert not any(name.startswith("conv2d,") for name in found)
+
+
+def test_other_sizes_have_the_same_ranges(net: nn.Module) -> None:
+    fast = cvperf.optimize(net, cvperf.Int8Config(calibration=images(4)))
+    for shape in ((1, 3, 32, 32), (3, 3, 40, 24), (4, 3, 64, 64)):
+        batch = images(1, *shape, seed=2)[0]
+        with torch.no_grad():
+            expected = net(batch)
+        assert (fast(batch) - expected).abs().max() < 0.05 * expected.abs().max()
+        assert steps(fast)["conv2d_int8"] == 5
+
+
+def test_layers_are_left_out_by_name(net: nn.Module) -> None:
+    config = cvperf.Int8Config(calibration=images(2), skip=("stem.*", "m?x"))
+    found = steps(cvperf.optimize(net, config, example_inputs=images(1)[0]))
+    assert found["conv2d_int8"] == 3
+    assert sum(count for name, count in found.items() if name.startswith("conv2d,")) == 2
+
+
+def test_calibration_may_be_any_iterable(net: nn.Module) -> None:
+    def arguments() -> Iterator[tuple[Tensor]]:
+        for image in images(3):
+            yield (image,)
+
+    one = cvperf.optimize(net, cvperf.Int8Config(calibration=arguments()))
+    other = cvperf.optimize(net, cvperf.Int8Config(calibration=images(3)))
+    batch = images(1, seed=3)[0]
+    assert torch.equal(one(batch), other(batch))
+
+
+def test_a_model_that_is_split_is_calibrated_in_its_parts() -> None:
+    class Decides(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = Net(), nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.one(x) if x.mean() > 0 else self.two(x).flatten(1)[:, :5]
+
+    model = Decides().eval()
+    fast = cvperf.optimize(model, cvperf.Int8Config(calibration=images(2)))
+    assert nearness(model, fast, images(4, seed=1)) > 0.95
+    (part,) = (part for part in fast.explain().parts if part.name == "one")
+    assert part.plans[0].ours["conv2d_int8"] == 5
+    with torch.no_grad():  # never calibrated: float
+        torch.testing.assert_close(fast(-images(1)[0]), model(-images(1)[0]), atol=1e-5, rtol=1e-4)
+
+
+def test_the_model_is_left_in_float(net: nn.Module) -> None:
+    before = copy.deepcopy(net.state_dict())
+    cvperf.optimize(net, cvperf.Int8Config(calibration=images(1)))
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+def test_bad_arguments_are_refused(net: nn.Module) -> None:
+    with pytest.raises(cvperf.ArgumentError, match="at least one input, got none"):
+        cvperf.optimize(net, cvperf.Int8Config())
+    with pytest.raises(cvperf.ArgumentError, match="observer must be"):
+        cvperf.Int8Config(observer="median")
+    with pytest.raises(TypeError, match="skip must be a tuple of names"):
+        cvperf.Int8Config(skip="head")
