@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,14 @@ class Scale:
 
     scale: float
     zero_point: int
+
+
+def union(scales: Sequence[Scale]) -> Scale:
+    """The scale whose range holds all of theirs."""
+    least = min(-each.zero_point * each.scale for each in scales)
+    most = max((255 - each.zero_point) * each.scale for each in scales)
+    scale = (most - least) / 255
+    return Scale(scale, min(max(round(-least / scale), 0), 255))
 
 
 class Observers:

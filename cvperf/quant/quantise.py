@@ -1,8 +1,8 @@
 """Convolutions on bytes: where a graph's images become uint8, and where they come back.
 
 A convolution of fixed weight reads bytes and writes bytes if somebody after it can read them, else
-float32. Weights are int8, symmetric, one scale a filter. Max pooling and concatenation stay on
-bytes; everything else sees floats.
+float32. Weights are int8, symmetric, one scale a filter. Pooling and concatenation stay on bytes;
+everything else sees floats.
 
 Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", CVPR 2018.
@@ -10,7 +10,7 @@ Integer-Arithmetic-Only Inference", CVPR 2018.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, fx
@@ -21,13 +21,14 @@ from cvperf.engine.passes.convolution import (
     CONV2D,
     WEIGHT,
     add_weight,
+    arguments,
     weight_of,
 )
 from cvperf.ops.conv2d_int8 import pack_conv2d_int8
-from cvperf.quant.observe import BYTE, Scale
+from cvperf.quant.observe import BYTE, Scale, union
 
 _ATEN, _OURS = torch.ops.aten, torch.ops.cvperf
-_POOL = _ATEN.max_pool2d.default
+_MAX_POOL, _AVG_POOL = _ATEN.max_pool2d.default, _ATEN.avg_pool2d.default
 _CAT = _ATEN.cat.default
 
 
@@ -54,17 +55,18 @@ class Quantise:
 
     def run(self) -> int:
         """How many convolutions are on bytes now."""
+        nodes = list(self.graph.graph.nodes)
+        self._layers = {node for node in nodes if self._is_layer(node)}
+        self._moves = self._movable(nodes)
         self._share_scales()
-        count = 0
-        for node in list(self.graph.graph.nodes):
-            if self._is_layer(node):
+        for node in nodes:
+            if node in self._layers:
                 self._layer(node)
-                count += 1
-            elif self._moves_bytes(node) and all(each in self._bytes for each in _images(node)):
+            elif node in self._moves:
                 self._move(node)
         self.graph.graph.eliminate_dead_code()
         self.graph.recompile()
-        return count
+        return len(self._layers)
 
     # --- which
 
@@ -80,18 +82,32 @@ class Quantise:
             and (bias is None or weight_of(self.graph, bias) is not None)
         )
 
-    def _moves_bytes(self, node: fx.Node) -> bool:
-        return node.target in (_POOL, _CAT) and node.name in self.scales
+    def _movable(self, nodes: Sequence[fx.Node]) -> set[fx.Node]:
+        """Pools and concatenations of what layers give, whole or in part."""
+        found: set[fx.Node] = set()
+        for node in nodes:
+            images = _images(node) if _only_moves(node) else []
+            if all(each.name in self.scales for each in (node, *images)) and any(
+                each in self._layers or each in found for each in images
+            ):
+                found.add(node)
+        return found
 
     def _reads_bytes(self, node: fx.Node) -> bool:
-        return self._is_layer(node) or self._moves_bytes(node)
+        return node in self._layers or node in self._moves
 
     def _share_scales(self) -> None:
-        """What is moved keeps its scale: a pool's input and output, and all parts of a whole."""
-        for node in reversed(self.graph.graph.nodes):
-            if self._moves_bytes(node):
-                for image in _images(node):
-                    self.scales[image.name] = self.scales[node.name]
+        """What is moved keeps its scale: all that moves connect gets one for the whole."""
+        group: dict[fx.Node, list[fx.Node]] = {}
+        for node in self._moves:
+            members = {
+                id(each): each for one in (node, *_images(node)) for each in group.get(one, [one])
+            }
+            for each in members.values():
+                group[each] = list(members.values())
+        for members_of in {id(each): each for each in group.values()}.values():
+            whole = union([self.scales[each.name] for each in members_of])
+            self.scales.update({each.name: whole for each in members_of})
 
     # --- how
 
@@ -140,7 +156,7 @@ class Quantise:
 
     def _move(self, node: fx.Node) -> None:
         with self.graph.graph.inserting_before(node):
-            args = fx.map_arg(node.args, lambda each: self._bytes.get(each, each))
+            args = fx.map_arg(node.args, lambda each: self._as_bytes(each, node))
             new = self.graph.graph.call_function(node.target, args, node.kwargs)  # type: ignore[arg-type]
         self._replace(node, new, True)
 
@@ -192,6 +208,14 @@ class Quantise:
                 torch.tensor([scale.zero_point], dtype=torch.int32),
             ),
         )
+
+
+def _only_moves(node: fx.Node) -> bool:
+    """Whether what a node gives are its input's values, or means of them, on the same scale."""
+    if node.target == _AVG_POOL:
+        found = arguments(node)
+        return not any(found["padding"]) and found["divisor_override"] is None
+    return node.target in (_MAX_POOL, _CAT)
 
 
 def layer_name(node: fx.Node) -> str:

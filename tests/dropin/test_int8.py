@@ -80,6 +80,36 @@ def test_answers_are_near(net: nn.Module, observer: str) -> None:
     assert not any(name.startswith("conv2d,") for name in found)
 
 
+class Dense(nn.Module):
+    """Every layer reads all before it, so that an image is part of several wholes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3 + 4 * i, 4, 3, padding=1) for i in range(1, 4))
+        self.stem, self.last = nn.Conv2d(3, 7, 3), nn.Conv2d(19, 4, 1)
+        with torch.no_grad():  # of very different ranges
+            for i, layer in enumerate(self.layers):
+                layer.weight *= 2.0 ** (2 - i)  # type: ignore[operator]
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [torch.nn.functional.avg_pool2d(torch.relu(self.stem(x)), 2)]
+        for layer in self.layers:
+            parts.append(layer(torch.cat(parts, 1)))
+        return self.last(torch.nn.functional.max_pool2d(torch.cat(parts, 1), 2)).flatten(1)
+
+
+def test_parts_of_several_wholes_have_one_scale() -> None:
+    torch.manual_seed(1)
+    model = Dense().eval()
+    batches = images(3)
+    fast = cvperf.optimize(model, cvperf.Int8Config(calibration=batches))
+    assert nearness(model, fast, batches) > 0.97
+    found = steps(fast)
+    pools = (found["max_pool2d"], found["avg_pool2d"])
+    assert (found["conv2d_int8"], found["concat"], *pools) == (5, 4, 1, 1)
+    assert found["quantize"] == 1
+
+
 def test_other_sizes_have_the_same_ranges(net: nn.Module) -> None:
     fast = cvperf.optimize(net, cvperf.Int8Config(calibration=images(4)))
     for shape in ((1, 3, 32, 32), (3, 3, 40, 24), (4, 3, 64, 64)):

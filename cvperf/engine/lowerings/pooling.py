@@ -9,7 +9,12 @@ import torch
 
 from cvperf import _C
 from cvperf.backends.cpu.interpolate import interpolate_call
-from cvperf.backends.cpu.pool2d import adaptive_avg_pool2d_call, avg_pool2d_call, max_pool2d_call
+from cvperf.backends.cpu.pool2d import (
+    adaptive_avg_pool2d_call,
+    avg_pool2d_call,
+    avg_pool2d_int8_call,
+    max_pool2d_call,
+)
 from cvperf.engine.lower import Lower, lowers
 from cvperf.engine.steps import Value
 
@@ -48,6 +53,15 @@ def avg_pool2d(
 ) -> Any:
     geometry = (_pair(kernel_size), _pair(stride), _pair(padding))
     rules = (ceil_mode, count_include_pad, divisor_override)
+    if image.dtype == torch.uint8:  # without padding: on the same scale, whatever it is
+        return _image_step(
+            lower,
+            "avg_pool2d",
+            image,
+            lambda size, dtype: avg_pool2d_int8_call(
+                size, *geometry, *rules, dtype, 1.0, 0, 1.0, 0, dtype
+            ),
+        )
     return _image_step(
         lower,
         "avg_pool2d",
