@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -50,6 +50,10 @@ class Int8Config(FusionConfig):
             raise ArgumentError(f"observer must be 'minmax' or 'histogram', got {self.observer!r}")
         if isinstance(self.skip, str) or not all(isinstance(each, str) for each in self.skip):
             raise TypeError(f"skip must be a tuple of names, got {describe(self.skip)}")
+
+    def without_inputs(self) -> Int8Config:
+        """The same, to be kept: the inputs are read once."""
+        return replace(self, calibration=())
 
     def takes(self, name: str) -> bool:
         """Whether the layer of this name is to be on integers."""

@@ -86,7 +86,7 @@ class OptimizedModel(nn.Module):
     def __init__(self, model: nn.Module, config: FusionConfig, name: str = "") -> None:
         super().__init__()
         self.__dict__["original"] = model  # not a child: nothing of it is to be found twice
-        self._config = config
+        self._config = config.without_inputs() if isinstance(config, Int8Config) else config
         self._name = name
         self._weights = engine.Weights()
         self._captured: list[engine.Captured] = []
@@ -170,8 +170,13 @@ class OptimizedModel(nn.Module):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles are traced anew."""
-        return OptimizedModel, (self.original, self._config, self._name)
+        """Copies and pickles are traced anew; what calibration and splitting found is kept."""
+        state = {name: self.__dict__[name] for name in ("_quantiser", "_why")}
+        return OptimizedModel, (self.original, self._config, self._name), (state, self._split)
+
+    def __setstate__(self, state: tuple[dict[str, Any], nn.Module | None]) -> None:
+        self.__dict__.update(state[0])
+        self._split = state[1]
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from torch import Tensor, fx
 
@@ -29,8 +30,15 @@ class Quantiser:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._observers = Observers(rules.observer)
-        self._quantised: set[int] = set()
+        self._quantised: WeakSet[fx.GraphModule] = WeakSet()
         self.is_observing = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the graphs, which copies do not have."""
+        return {name: each for name, each in self.__dict__.items() if name != "_quantised"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _quantised=WeakSet())
 
     def observe(self, graph: fx.GraphModule, inputs: Sequence[Tensor]) -> list[Any]:
         """The graph's answers in float; what occurs on the way is taken down."""
@@ -38,6 +46,6 @@ class Quantiser:
 
     def quantise(self, graph: fx.GraphModule) -> None:
         """Put a graph's convolutions on bytes, once; ranges that were not observed stay float."""
-        if id(graph) not in self._quantised:
-            self._quantised.add(id(graph))
+        if graph not in self._quantised:
+            self._quantised.add(graph)
             Quantise(graph, self._observers.scales(), self._rules.takes).run()

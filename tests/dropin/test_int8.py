@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Iterator
 
 import pytest
@@ -149,11 +150,21 @@ def test_a_model_that_is_split_is_calibrated_in_its_parts() -> None:
 
     model = Decides().eval()
     fast = cvperf.optimize(model, cvperf.Int8Config(calibration=images(2)))
+    twin = copy.deepcopy(fast)
+    assert torch.equal(twin(images(1)[0]), fast(images(1)[0]))
+    assert twin.explain() == fast.explain()
     assert nearness(model, fast, images(4, seed=1)) > 0.95
     (part,) = (part for part in fast.explain().parts if part.name == "one")
     assert part.plans[0].ours["conv2d_int8"] == 5
     with torch.no_grad():  # never calibrated: float
         torch.testing.assert_close(fast(-images(1)[0]), model(-images(1)[0]), atol=1e-5, rtol=1e-4)
+
+
+def test_copies_keep_the_calibration(net: nn.Module) -> None:
+    fast = cvperf.optimize(net, cvperf.Int8Config(calibration=iter(images(2))))
+    batch = images(1, seed=5)[0]
+    for twin in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        assert torch.equal(twin(batch), fast(batch))
 
 
 def test_the_model_is_left_in_float(net: nn.Module) -> None:
