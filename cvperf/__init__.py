@@ -21,6 +21,7 @@ __version__ = version("cvperf")
 
 __all__ = [
     "ArgumentError",
+    "Bf16Config",
     "FusionConfig",
     "Int8Config",
     "UnsupportedError",
@@ -38,7 +39,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """These are imported by their first use: importing cvperf stays fast."""
-    if name in ("optimize", "FusionConfig", "Int8Config"):
+    if name in ("optimize", "FusionConfig", "Bf16Config", "Int8Config"):
         from cvperf.dropin import optimize
 
         return getattr(optimize, name)

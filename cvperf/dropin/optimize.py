@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from cvperf import _C, engine
-from cvperf.dropin.configs import FusionConfig, Int8Config
+from cvperf.dropin.configs import Bf16Config, FusionConfig, Int8Config
 from cvperf.dropin.switch import use
 from cvperf.engine.explanation import PlanExplanation, explain_plan
 from cvperf.errors import ArgumentError, describe
@@ -41,7 +41,8 @@ def optimize(
 
     Args:
         model: in evaluation mode; it is not changed, and later changes to its weights are not seen.
-        config: :class:`FusionConfig` (float, the default) or :class:`Int8Config`.
+        config: :class:`FusionConfig` (the model's dtype, the default), :class:`Bf16Config` or
+            :class:`Int8Config`.
         example_inputs: a tensor or a tuple of the call's arguments, to trace now; None traces at
             the first call. A second size makes a trace for all sizes.
 
@@ -227,6 +228,8 @@ class OptimizedModel(nn.Module):
             self._give_up(str(error))
             return None
         engine.fuse(captured.graph)
+        if isinstance(self._config, Bf16Config):
+            engine.compute_in(captured.graph, torch.bfloat16)
         self._captured.append(captured)
         return captured
 

@@ -103,6 +103,31 @@ def test_surroundings_do_not_matter() -> None:
             assert not answer.requires_grad
 
 
+def test_bfloat16_inside_float32_outside() -> None:
+    model = Net().eval()
+    fast = cvperf.optimize(model, cvperf.Bf16Config())
+    for shape in ((2, 3, 16, 16), (1, 3, 24, 20)):
+        batch = image(*shape)
+        with torch.no_grad():
+            expected, found = model(batch), fast(batch)
+        for name, answer in found.items():
+            assert answer.dtype == torch.float32
+            torch.testing.assert_close(answer, expected[name], atol=2e-2, rtol=2e-2)
+            assert not torch.equal(answer, expected[name])
+    assert set(fast.explain().plans[0].torch) == set()
+
+
+def test_an_input_that_is_an_answer_is_not_rounded() -> None:
+    class Both(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x, x * 2
+
+    x = torch.rand(2, 3)
+    same, twice = cvperf.optimize(Both().eval(), cvperf.Bf16Config())(x)
+    assert same is x
+    assert torch.equal(twice, (x.bfloat16() * 2).float())
+
+
 def test_the_longest_unused_plan_goes_first() -> None:
     fast = cvperf.optimize(Net().eval(), cvperf.FusionConfig(plans=2))
     for height in (8, 9, 10, 9, 11):

@@ -27,6 +27,8 @@ def to_copy(lower: Lower, x: Value, **kwargs: Any) -> Any:
     if device is not None and torch.device(device).type != "cpu":
         return NotImplemented
     meta = _ATEN._to_copy.default(x.meta, **{**kwargs, "device": None, "pin_memory": None})
+    if meta.dim() == 4 and kwargs.get("memory_format") is None:
+        meta = meta.contiguous(memory_format=torch.channels_last)  # what reads it wants it so
     return _copied(lower, x, meta)
 
 
