@@ -19,6 +19,7 @@ import cvperf.ops.quantize  # noqa: F401  (defines the ops)
 from cvperf.engine.passes.convolution import (
     BIAS,
     CONV2D,
+    RESIDUAL,
     WEIGHT,
     add_weight,
     arguments,
@@ -73,12 +74,12 @@ class Quantise:
     def _is_layer(self, node: fx.Node) -> bool:
         if node.target != CONV2D or weight_of(self.graph, node.args[WEIGHT]) is None:
             return False
-        bias, (image,) = node.args[BIAS], _images(node)
+        bias, residual = node.args[BIAS], node.args[RESIDUAL]
+        images = [*_images(node), node, *([residual] if isinstance(residual, fx.Node) else [])]
         return (
             self._takes(layer_name(node))
             and node.meta["val"].dtype == torch.float32
-            and image.name in self.scales
-            and node.name in self.scales
+            and all(each.name in self.scales for each in images)
             and (bias is None or weight_of(self.graph, bias) is not None)
         )
 
