@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,12 +52,22 @@ class Observers:
             kinds[kind], dtype=BYTE, quant_min=0, quant_max=255, qscheme=torch.per_tensor_affine
         )
         self._observers: dict[str, Any] = {}
+        self.highest: dict[str, Tensor] = {}
+        """[C]: the greatest value of each channel."""
+        self.mean: dict[str, Tensor] = {}
+        """[C]: the mean of each channel over the inputs."""
+        self._counts: Counter[str] = Counter()
 
     def observe(self, name: str, image: Tensor) -> None:
         """Take down the values of an image."""
         if name not in self._observers:
             self._observers[name] = self._make()
         self._observers[name](image)
+        highest = image.amax((0, 2, 3))
+        self.highest[name] = torch.maximum(highest, self.highest.get(name, highest))
+        mean = image.mean((0, 2, 3))
+        self._counts[name] += 1
+        self.mean[name] = torch.lerp(self.mean.get(name, mean), mean, 1 / self._counts[name])
 
     def scales(self) -> dict[str, Scale]:
         """What a byte of each image is to stand for."""

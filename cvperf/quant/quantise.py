@@ -39,6 +39,8 @@ class Quantise:
     Args:
         graph: fused, float32.
         scales: of its images by the name of the node that gives them.
+        means: [C], of each channel of these images: what a weight loses by rounding, times the mean
+            of what it meets, is given back by the bias (Nagel et al., ICCV 2019).
         takes: whether the layer of this name is to be on bytes.
     """
 
@@ -46,10 +48,12 @@ class Quantise:
         self,
         graph: fx.GraphModule,
         scales: Mapping[str, Scale],
+        means: Mapping[str, Tensor],
         takes: Callable[[str], bool],
     ) -> None:
         self.graph = graph
         self._takes = takes
+        self._means = means
         self.scales = dict(scales)
         self._bytes: dict[fx.Node, fx.Node] = {}  # a float value's bytes
         self._floats: dict[fx.Node, fx.Node] = {}  # and back
@@ -113,12 +117,14 @@ class Quantise:
     # --- how
 
     def _layer(self, node: fx.Node) -> None:
-        (image, _, bias, stride, padding, dilation, groups, activation, residual, *_) = node.args
+        (image, _, _, stride, padding, dilation, groups, activation, residual, *_) = node.args
         assert isinstance(image, fx.Node)
         weight = weight_of(self.graph, node.args[WEIGHT])
         assert weight is not None
         steps, scale_weight = _symmetric(weight)
         packed = pack_conv2d_int8(steps, groups)  # type: ignore[arg-type]
+        lost = steps.float() * scale_weight.view(-1, 1, 1, 1) - weight
+        bias = self._corrected(node, lost, self._means[image.name])
         out = self.scales[node.name]
         to_bytes = any(self._reads_bytes(user) for user in node.users)
         kept = self.scales[residual.name] if isinstance(residual, fx.Node) and to_bytes else out
@@ -154,6 +160,13 @@ class Quantise:
                 ),
             )
         self._replace(node, new, to_bytes)
+
+    def _corrected(self, node: fx.Node, lost: Tensor, mean: Tensor) -> fx.Node:
+        """The layer's bias, less what the rounding of its weight adds on average."""
+        bias, groups = weight_of(self.graph, node.args[BIAS]), len(mean) // lost.shape[1]
+        means = mean.view(groups, 1, -1)  # the channels that the filters of each group read
+        shift = (lost.sum((2, 3)).view(groups, -1, lost.shape[1]) * means).sum(2).flatten()
+        return add_weight(self.graph, node, "bias", -shift if bias is None else bias - shift)
 
     def _move(self, node: fx.Node) -> None:
         with self.graph.graph.inserting_before(node):

@@ -8,7 +8,8 @@ from weakref import WeakSet
 
 from torch import Tensor, fx
 
-from cvperf.quant.observe import Calibration, Observers
+from cvperf.quant.equalise import equalise
+from cvperf.quant.observe import Calibration, Observers, Scale
 from cvperf.quant.quantise import Quantise
 
 
@@ -48,4 +49,9 @@ class Quantiser:
         """Put a graph's convolutions on bytes, once; ranges that were not observed stay float."""
         if graph not in self._quantised:
             self._quantised.add(graph)
-            Quantise(graph, self._observers.scales(), self._rules.takes).run()
+            seen = self._observers
+            scales, means = seen.scales(), dict(seen.mean)
+            for name, factor in equalise(graph, seen.highest).items():
+                scales[name] = Scale(float(seen.highest[name].max()) / 255, 0)
+                means[name] = means[name] * factor
+            Quantise(graph, scales, means, self._rules.takes).run()
