@@ -13,13 +13,13 @@ from cvperf.quant.equalise import equalise
 
 
 class Uneven(nn.Module):
-    """Channels whose ranges differ by up to 200, read by a depthwise and then a dense layer."""
+    """Channels whose ranges differ by up to 50, read by a depthwise and then a dense layer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.one, self.two = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 12, 3, groups=12)
         self.three = nn.Conv2d(12, 6, 1)
-        spread = torch.logspace(0, -2.3, 12)
+        spread = torch.logspace(0, -1.7, 12)
         with torch.no_grad():
             self.one.weight *= spread.view(-1, 1, 1, 1)
             self.one.bias.copy_(spread / 3)  # type: ignore[union-attr]
@@ -70,7 +70,7 @@ def test_small_channels_are_not_lost(model: nn.Module) -> None:
         for each in images(1):
             expected = model(each)
             error = (fast(each) - expected).square().mean().sqrt() / expected.std()
-            assert error < 0.03
+            assert error < 0.005
 
 
 def test_what_two_read_is_left_alone() -> None:
