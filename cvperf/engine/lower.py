@@ -66,7 +66,6 @@ class Lower(fx.Interpreter):
         return self.program.fixed(found.detach()) if isinstance(found, Tensor) else found
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        values = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Value)]
         if not hasattr(target, "_schema"):
             return target(*args, **kwargs)  # arithmetic on sizes, one of several answers
         result = self.ours(target, args, kwargs)
@@ -76,7 +75,7 @@ class Lower(fx.Interpreter):
             return self.view(target, args, kwargs)
         if not any("Tensor" in str(each.type) for each in target._schema.returns):
             return target(*_metas(args), **_metas(kwargs))  # a size
-        return self.torch(target, args, kwargs, tuple(values))
+        return self.torch(target, args, kwargs)
 
     def ours(self, target: Any, args: Any, kwargs: Any) -> Any:
         """The operator by our kernels; NotImplemented if there is none for it."""
@@ -119,8 +118,7 @@ class Lower(fx.Interpreter):
             source = self.contiguous(source)
             result = target(source.meta, *_metas(args[1:]), **_metas(kwargs))
         if any(meta.dtype != source.dtype for meta in pytree.tree_leaves(result)):
-            read = (source,)
-            return self.torch(target, args, kwargs, read)
+            return self.torch(target, args, kwargs)
         return pytree.tree_map_only(Tensor, lambda meta: Value(meta, source.buffer), result)
 
     def contiguous(self, value: Value) -> Value:
@@ -139,7 +137,7 @@ class Lower(fx.Interpreter):
         """The value as an image whose channels come last."""
         return self.formatted(value, torch.channels_last)
 
-    def torch(self, target: Any, args: Any, kwargs: Any, read: tuple[Value, ...]) -> Any:
+    def torch(self, target: Any, args: Any, kwargs: Any) -> Any:
         """A step of torch's."""
         try:
             with FlopCounterMode(display=False) as counter:
@@ -153,6 +151,8 @@ class Lower(fx.Interpreter):
             return outputs[-1]
 
         result = pytree.tree_map_only(Tensor, slot, metas)
+        leaves = pytree.tree_leaves((args, kwargs))
+        read = tuple(leaf for leaf in leaves if isinstance(leaf, Value))
         work = counter.get_total_flops()
         step = TorchStep(_name(target), target, args, kwargs, read, tuple(outputs), work)
         self.program.steps.append(step)
@@ -178,8 +178,8 @@ def _name(target: Any) -> str:
 
 def _is_view(target: Any) -> bool:
     """Whether what an operator gives shares memory with its first argument and writes nothing."""
-    schema = getattr(target, "_schema", None)
-    if schema is None or not schema.arguments:
+    schema = target._schema
+    if not schema.arguments:
         return False
     alias = schema.arguments[0].alias_info
     return alias is not None and not alias.is_write and not schema.is_mutable

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvperf import _C
 from cvperf.backends.cpu.conv2d import algorithm_for, conv_transpose2d_call, prepare
 from cvperf.backends.registry import FLOATING
 from cvperf.engine.lower import Lower, lowers
 from cvperf.engine.passes.convolution import CONV2D
 from cvperf.engine.steps import Value
+from cvperf.ops._convolution import as_pair
 
 _ATEN = torch.ops.aten
 
@@ -38,20 +40,37 @@ def conv2d(
         return NotImplemented
     image = lower.image(image)
     residual = None if residual is None else lower.image(residual)
-    layer = lower.weights.convolution(fixed, groups)
-    chosen = algorithm_for(image.shape, layer.weight, stride, padding, dilation, groups, algorithm)
-    geometry = (image.shape, tuple(layer.weight.shape), *map(tuple, (stride, padding, dilation)))
-    call, shape = prepare(geometry, groups, True, True, image.dtype, activation, chosen)
-    output = lower.program.new(shape, image.dtype, torch.channels_last)
-    read = (
-        image,
-        lower.fixed(layer.weight),
-        lower.fixed(layer.form(dilation, chosen)),
-        None if bias is None else lower.contiguous(bias),
-        residual,
+    window = (stride, padding, dilation)
+    call, read, shape, chosen = _layer(
+        lower, image.shape, fixed, bias, window, groups, activation, algorithm
     )
-    work = 2 * math.prod(shape) * math.prod(layer.weight.shape[1:])
-    return lower.native(f"conv2d, {chosen}", call, read, output, work)
+    output = lower.program.new(shape, image.dtype, torch.channels_last)
+    work = 2 * math.prod(shape) * math.prod(fixed.shape[1:])
+    return lower.native(f"conv2d, {chosen}", call, (image, *read, residual), output, work)
+
+
+def _layer(
+    lower: Lower,
+    size: tuple[int, ...],
+    weight: Tensor,
+    bias: Value | None,
+    window: tuple[Sequence[int], Sequence[int], Sequence[int]],
+    groups: int = 1,
+    activation: str | None = None,
+    algorithm: str = "automatic",
+) -> tuple[_C.Call, tuple[Value | None, ...], tuple[int, ...], str]:
+    """A convolution of an image of this size; ``window`` is stride, padding and dilation.
+
+    Returns:
+        The call; what it reads between image and residual; its output's size; the algorithm.
+    """
+    layer = lower.weights.convolution(weight, groups)
+    chosen = algorithm_for(size, layer.weight, *window, groups, algorithm)
+    geometry = (size, tuple(layer.weight.shape), *map(tuple, window))
+    call, shape = prepare(geometry, groups, True, True, weight.dtype, activation, chosen)
+    packed = layer.form(window[2], chosen)
+    bias = None if bias is None else lower.contiguous(bias)
+    return call, (lower.fixed(layer.weight), lower.fixed(packed), bias), shape, chosen
 
 
 @lowers(_ATEN.conv_transpose2d.input)
@@ -74,11 +93,11 @@ def conv_transpose2d(
     call, shape = conv_transpose2d_call(
         image.shape,
         fixed,
-        _pair(stride),
-        _pair(padding),
-        _pair(output_padding),
+        as_pair("stride", stride, 1),
+        as_pair("padding", padding, 0),
+        as_pair("output_padding", output_padding, 0),
         groups,
-        _pair(dilation),
+        as_pair("dilation", dilation, 1),
     )
     output = lower.program.new(shape, image.dtype, torch.channels_last)
     work = 2 * math.prod(image.shape) * math.prod(fixed.shape[1:])
@@ -98,22 +117,8 @@ def linear(lower: Lower, x: Value, weight: Value, bias: Value | None = None) -> 
         return NotImplemented
     x = lower.contiguous(x)
     filters, channels = fixed.shape
-    layer = lower.weights.convolution(_as_filters(fixed), 1)
-    one = (1, 1)
+    window = ((1, 1), (0, 0), (1, 1))
     image = (1, channels, rows, 1)
-    chosen = algorithm_for(image, layer.weight, one, (0, 0), one, 1, "automatic")
-    geometry = (image, (filters, channels, 1, 1), one, (0, 0), one)
-    call, _ = prepare(geometry, 1, True, True, x.dtype, None, chosen)
-    shape = (*x.shape[:-1], filters)
-    output = lower.program.new(shape, x.dtype, torch.contiguous_format)
-    bias = None if bias is None else lower.contiguous(bias)
-    read = (x, lower.fixed(layer.weight), lower.fixed(layer.form(one, chosen)), bias, None)
-    return lower.native("linear", call, read, output, 2 * rows * filters * channels)
-
-
-def _pair(value: Sequence[int]) -> tuple[int, int]:
-    return value[0], value[-1]
-
-
-def _as_filters(weight: Tensor) -> Tensor:
-    return weight.view(*weight.shape, 1, 1)
+    call, read, _, _ = _layer(lower, image, fixed.view(filters, channels, 1, 1), bias, window)
+    output = lower.program.new((*x.shape[:-1], filters), x.dtype, torch.contiguous_format)
+    return lower.native("linear", call, (x, *read, None), output, 2 * rows * filters * channels)

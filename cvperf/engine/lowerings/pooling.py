@@ -17,6 +17,7 @@ from cvperf.backends.cpu.pool2d import (
 )
 from cvperf.engine.lower import Lower, lowers
 from cvperf.engine.steps import Value
+from cvperf.ops._convolution import Pair, as_pair
 
 _ATEN = torch.ops.aten
 
@@ -31,7 +32,7 @@ def max_pool2d(
     dilation: Sequence[int] = (1, 1),
     ceil_mode: bool = False,
 ) -> Any:
-    geometry = (_pair(kernel_size), _pair(stride), _pair(padding), _pair(dilation))
+    geometry = (*_window(kernel_size, stride, padding), as_pair("dilation", dilation, 1))
     return _image_step(
         lower,
         "max_pool2d",
@@ -51,7 +52,7 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Any:
-    geometry = (_pair(kernel_size), _pair(stride), _pair(padding))
+    geometry = _window(kernel_size, stride, padding)
     rules = (ceil_mode, count_include_pad, divisor_override)
     if image.dtype == torch.uint8:  # without padding: on the same scale, whatever it is
         return _image_step(
@@ -72,7 +73,7 @@ def avg_pool2d(
 
 @lowers(_ATEN.adaptive_avg_pool2d.default)
 def adaptive_avg_pool2d(lower: Lower, image: Value, output_size: Sequence[int]) -> Any:
-    bins = _pair(output_size)
+    bins = as_pair("output_size", output_size, 0)
     return _image_step(
         lower, "avg_pool2d", image, lambda size, dtype: adaptive_avg_pool2d_call(size, bins, dtype)
     )
@@ -136,6 +137,12 @@ def _image_step(lower: Lower, name: str, image: Value, prepare: _Prepare) -> Any
     return lower.native(name, call, (lower.image(image),), output)
 
 
-def _pair(value: int | Sequence[int]) -> tuple[int, ...]:
-    pair = (value,) if isinstance(value, int) else tuple(value)
-    return pair * 2 if len(pair) == 1 else pair
+def _window(
+    kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> tuple[Pair, Pair, Pair]:
+    """Each as (vertical, horizontal); without a stride, windows stand side by side."""
+    return (
+        as_pair("kernel_size", kernel_size, 1),
+        as_pair("stride", stride or kernel_size, 1),
+        as_pair("padding", padding, 0),
+    )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 import cvperf.ops.conv2d  # noqa: F401  (defines the op)
+from cvperf.ops._convolution import as_pair
 
 CONV2D = torch.ops.cvperf.conv2d.default
 _ATEN = torch.ops.aten
@@ -56,24 +57,19 @@ def add_weight(graph: fx.GraphModule, before: fx.Node, name: str, value: Tensor)
     return node
 
 
-def _pair(value: int | Sequence[int]) -> list[int]:
-    pair = [value] if isinstance(value, int) else list(value)
-    return pair * 2 if len(pair) == 1 else pair
-
-
 def _rename(graph: fx.GraphModule, node: fx.Node) -> None:
     found = arguments(node)
     image, weight = found["input"], found["weight"]
     val = node.meta["val"]
     if val.dim() != 4 or not val.is_floating_point():
         return  # an image without a batch, or complex numbers: torch's
-    stride, dilation = _pair(found["stride"]), _pair(found["dilation"])
+    stride, dilation = (list(as_pair(name, found[name], 1)) for name in ("stride", "dilation"))
     if isinstance(found["padding"], str):
         padding = _same(weight.meta["val"].shape, dilation, found["padding"])
         if padding is None:
             return
     else:
-        padding = _pair(found["padding"])
+        padding = list(as_pair("padding", found["padding"], 0))
     with graph.graph.inserting_before(node):
         new = graph.graph.call_function(
             CONV2D,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -156,6 +156,24 @@ def run_lstm(
     return _leaving(result[0], result[1:], direction, batch_first)
 
 
+def _run_one_state(
+    kernel: Callable[..., tuple[Tensor, Tensor]],
+    data: Tensor,
+    weight: Tensor,
+    recurrence: Tensor,
+    bias: Tensor | None,
+    hidden: Tensor | None,
+    direction: str,
+    batch_first: bool,
+) -> tuple[Tensor, ...]:
+    """One of torch's recurrent layers that carry one state."""
+    data, (state,) = _entering(data, (hidden,), direction, batch_first)
+    start, flat = _start(data, recurrence, state), _flat(weight, recurrence, bias)
+    both = direction == "bidirectional"
+    output, last = kernel(data, start, flat, bias is not None, 1, 0.0, False, both, False)
+    return _leaving(output, (last,), direction, batch_first)
+
+
 def run_gru(
     data: Tensor,
     weight: Tensor,
@@ -165,11 +183,7 @@ def run_gru(
     direction: str,
     batch_first: bool,
 ) -> tuple[Tensor, ...]:
-    data, (state,) = _entering(data, (hidden,), direction, batch_first)
-    start, flat = _start(data, recurrence, state), _flat(weight, recurrence, bias)
-    both = direction == "bidirectional"
-    output, last = torch.gru(data, start, flat, bias is not None, 1, 0.0, False, both, False)
-    return _leaving(output, (last,), direction, batch_first)
+    return _run_one_state(torch.gru, data, weight, recurrence, bias, hidden, direction, batch_first)
 
 
 def run_rnn(
@@ -181,11 +195,9 @@ def run_rnn(
     direction: str,
     batch_first: bool,
 ) -> tuple[Tensor, ...]:
-    data, (state,) = _entering(data, (hidden,), direction, batch_first)
-    start, flat = _start(data, recurrence, state), _flat(weight, recurrence, bias)
-    both = direction == "bidirectional"
-    output, last = torch.rnn_tanh(data, start, flat, bias is not None, 1, 0.0, False, both, False)
-    return _leaving(output, (last,), direction, batch_first)
+    return _run_one_state(
+        torch.rnn_tanh, data, weight, recurrence, bias, hidden, direction, batch_first
+    )
 
 
 def run_gru_reset_before(
