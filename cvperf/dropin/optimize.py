@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from cvperf import _C, engine
 from cvperf.dropin.configs import Bf16Config, FusionConfig, Int8Config
+from cvperf.dropin.detectors import with_our_kernels
 from cvperf.dropin.switch import use
 from cvperf.engine.explanation import PlanExplanation, explain_plan
 from cvperf.errors import ArgumentError, describe
@@ -284,7 +285,7 @@ class ModelExplanation:
 
 def _with_parts(model: nn.Module, config: FusionConfig, name: str) -> nn.Module:
     """A copy of the module whose children are optimised; weights are shared."""
-    twin = copy.copy(model)
+    twin = copy.copy(with_our_kernels(model))
     twin.__dict__["_modules"] = {
         child_name: None
         if child is None
@@ -300,7 +301,7 @@ def _part(child: nn.Module, config: FusionConfig, name: str) -> nn.Module:
     ):
         return _with_parts(child, config, name)  # a container: its items are called
     if next(child.parameters(), None) is None and next(child.buffers(), None) is None:
-        return child  # nothing to pack
+        return with_our_kernels(child)
     return OptimizedModel(child, config, name)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -127,9 +130,12 @@ def _captured(
     )
     sizes = _open_sizes(model, args, kwargs, known)
     try:
-        program = torch.export.export(
-            model, tuple(args), dict(kwargs), dynamic_shapes=sizes, strict=False
-        ).run_decompositions({})
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            # It prints the graph that failed, and warns of what models do to their attributes.
+            warnings.simplefilter("ignore")
+            program = torch.export.export(
+                model, tuple(args), dict(kwargs), dynamic_shapes=sizes, strict=False
+            ).run_decompositions({})
     except _UNTRACEABLE as error:
         raise CaptureError(f"torch.export: {_first_line(error)}") from error
     _check_sizes(program.graph)

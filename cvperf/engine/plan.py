@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from cvperf import _C
+from cvperf.backends.cpu.memory import empty
 from cvperf.engine.arena import Lifetime, place
 from cvperf.engine.steps import Buffer, NativeStep, Program, TorchStep, Value
 
@@ -93,7 +94,7 @@ class Plan:
     # --- a run
 
     def _new_memory(self) -> _Memory:
-        return _Memory(torch.empty(self.arena_bytes, dtype=torch.uint8))
+        return _Memory(_new(self.arena_bytes, torch.uint8))
 
     def _start(
         self, inputs: Sequence[Tensor], memory: _Memory
@@ -102,7 +103,7 @@ class Plan:
         slots: list[Tensor | None] = [*inputs, *[None] * (self.program.slots - len(inputs))]
         for buffer, dtype in self._answers.items():
             assert buffer.slot is not None
-            slots[buffer.slot] = torch.empty(buffer.bytes // dtype.itemsize, dtype=dtype)
+            slots[buffer.slot] = _new(buffer.bytes, dtype)
         addresses = [0 if tensor is None else tensor.data_ptr() for tensor in slots]
         return slots, [0, memory.arena.data_ptr(), *addresses]
 
@@ -133,6 +134,10 @@ class Plan:
         base = buffer.tensor if buffer.slot is None else slots[buffer.slot]
         assert base is not None
         return _viewed(base, meta)
+
+
+def _new(bytes: int, dtype: torch.dtype) -> Tensor:
+    return empty((bytes // dtype.itemsize,), dtype, torch.contiguous_format)
 
 
 def _viewed(base: Tensor, meta: Tensor) -> Tensor:

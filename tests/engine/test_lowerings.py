@@ -76,6 +76,7 @@ PAIRS = [
     lambda x, y: x * 2.5 + 1,
     lambda x, y: torch.cat([x, y, x], 1),
     lambda x, y: torch.cat([x, y], 0),
+    lambda x, y: torch.cat([x[:0].flatten(), y[:0].flatten()]),
     lambda x, y: torch.cat([x[:, :, 1:], y], 2),
     lambda x, y: x.permute(0, 2, 3, 1).contiguous(),
     lambda x, y: x.view(2, 2, 3, 9, 12).transpose(1, 2).reshape(2, 6, 9, 12) + y,

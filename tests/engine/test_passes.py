@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from cvperf.engine import capture, fuse
 from cvperf.engine.passes.convolution import ACTIVATION, CONV2D, RESIDUAL
@@ -147,3 +149,82 @@ def test_a_sum_that_widens_stays() -> None:
 @pytest.mark.parametrize("kernel", [3, 2, (3, 1)])
 def test_padding_by_name(padding: str | int, kernel: int | tuple[int, int]) -> None:
     fused(nn.Conv2d(3, 4, kernel, padding=padding), torch.rand(2, 3, 6, 7))
+
+
+# --- factors and summands a channel
+
+
+def test_frozen_batch_norm_goes_into_the_weight() -> None:
+    norm = FrozenBatchNorm2d(4)
+    for each in norm.buffers():
+        each.uniform_(0.5, 2)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU())
+    graph = fused(model, torch.rand(2, 3, 6, 6))
+    assert operators(graph) == {"cvperf.conv2d.default": 1}
+
+
+class _Affine(nn.Module):
+    """A function of a convolution's images and of what each channel has."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], shape: list[int]) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+        self.function = function
+        self.channels = nn.Buffer(torch.rand(shape) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(x), self.channels)
+
+
+@pytest.mark.parametrize("shape", [[1, 4, 1, 1], [4, 1, 1], [1], []])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, c: x * c,
+        lambda x, c: c * x + 1,
+        lambda x, c: x / c,
+        lambda x, c: x - c,
+        lambda x, c: torch.sub(x, c, alpha=3),
+        lambda x, c: torch.add(c, x) / 2,
+    ],
+)
+def test_an_affine_map_goes_into_the_weight(
+    function: Callable[[Tensor, Tensor], Tensor], shape: list[int]
+) -> None:
+    graph = fused(_Affine(function, shape), torch.rand(2, 3, 6, 6))
+    assert operators(graph) == {"cvperf.conv2d.default": 1}
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (lambda x, c: x * c, [4]),  # one a column
+        (lambda x, c: x * c, [1, 1, 4, 4]),  # one a pixel
+        (lambda x, c: x * c, [2, 4, 1, 1]),  # one an image
+        (lambda x, c: c - x, [4, 1, 1]),
+        (lambda x, c: c / x, [4, 1, 1]),
+        (lambda x, c: torch.add(c, x, alpha=2), [4, 1, 1]),
+        (lambda x, c: x * c + x, [4, 1, 1]),  # others read the convolution
+        (lambda x, c: x.relu() * c, [4, 1, 1]),
+    ],
+)
+def test_other_maps_keep_their_value(
+    function: Callable[[Tensor, Tensor], Tensor], shape: list[int]
+) -> None:
+    graph = fused(_Affine(function, shape), torch.rand(2, 3, 6, 6))
+    assert sum(operators(graph).values()) > 1
+
+
+def test_what_depends_on_weights_alone_is_computed_once() -> None:
+    model = _Affine(lambda x, c: x.relu() * (c + 1).sqrt().reshape(1, 4, 1, 1), [4])
+    names = operators(fused(model, torch.rand(2, 3, 6, 6)))
+    assert names == {"cvperf.conv2d.default": 1, "aten.mul.Tensor": 1}
+
+
+def test_constants_that_grow_or_are_random_stay() -> None:
+    grows = _Affine(lambda x, c: x.relu() * c.repeat(1, 1, 4, 4), [1, 4, 1, 1])
+    assert operators(fused(grows, torch.rand(2, 3, 6, 6)))["aten.repeat.default"] == 1
+    model = _Affine(lambda x, c: x.relu() + torch.bernoulli(c), [4, 1, 1])
+    graph = capture(model.eval(), (torch.rand(2, 3, 6, 6),), {}).graph
+    fuse(graph)
+    assert operators(graph)["aten.bernoulli.default"] == 1

@@ -15,7 +15,7 @@ RECYCLED_FROM = 4 << 20  # bytes, two huge pages; torch reuses smaller blocks we
 
 def limit_asked_for() -> int:
     """Bytes of CVPERF_CPU_CACHE_MB."""
-    value = os.environ.get("CVPERF_CPU_CACHE_MB", "128")
+    value = os.environ.get("CVPERF_CPU_CACHE_MB", "512")
     if not value.isdecimal():
         raise ValueError(f"CVPERF_CPU_CACHE_MB must be megabytes, 0 or more; got {value!r}")
     return int(value) << 20
@@ -27,7 +27,7 @@ _C.keep_free(limit_asked_for())
 def empty(shape: tuple[int, ...], dtype: torch.dtype, format: torch.memory_format) -> Tensor:
     """``torch.empty``, from 4 MB on in a block that an earlier output has left.
 
-    Up to CVPERF_CPU_CACHE_MB (128 if it is not set, 0 for none) of such blocks are kept.
+    Up to CVPERF_CPU_CACHE_MB (512 if it is not set, 0 for none) of such blocks are kept.
     """
     bytes = math.prod(shape) * dtype.itemsize
     if bytes < RECYCLED_FROM:

@@ -42,7 +42,8 @@ def unsafe_view(lower: Lower, x: Value, size: Sequence[int]) -> Value:
 @lowers(_ATEN.cat.default)
 def cat(lower: Lower, tensors: Sequence[Value], dim: int = 0) -> Any:
     shape = _ATEN.cat.default([each.meta for each in tensors], dim).shape
-    parts = [each for each in tensors if each.shape != (0,)]  # torch leaves these out
+    # torch leaves empty lists out, whatever the others' dimensions
+    parts = [each for each in tensors if each.shape != (0,)] or list(tensors[:1])
     if any(part.dtype != tensors[0].dtype or len(part.shape) != len(shape) for part in parts):
         return NotImplemented
     format, order = order_for(*parts)

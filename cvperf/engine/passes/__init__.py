@@ -9,7 +9,9 @@ from __future__ import annotations
 from torch import fx
 
 from cvperf.engine.passes.activation import fuse_activation
+from cvperf.engine.passes.affine import fold_affine
 from cvperf.engine.passes.batch_norm import fold_batch_norm
+from cvperf.engine.passes.constants import fold_constants
 from cvperf.engine.passes.convolution import name_convolutions
 from cvperf.engine.passes.residual import fuse_residual
 
@@ -17,7 +19,9 @@ from cvperf.engine.passes.residual import fuse_residual
 def fuse(graph: fx.GraphModule) -> None:
     """All of them, in place."""
     name_convolutions(graph)
+    fold_constants(graph)
     fold_batch_norm(graph)
+    fold_affine(graph)
     fuse_residual(graph)
     fuse_activation(graph)
     graph.graph.eliminate_dead_code()

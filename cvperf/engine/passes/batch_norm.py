@@ -7,14 +7,7 @@ import operator
 import torch
 from torch import Tensor, fx
 
-from cvperf.engine.passes.convolution import (
-    BIAS,
-    CONV2D,
-    WEIGHT,
-    add_weight,
-    arguments,
-    weight_of,
-)
+from cvperf.engine.passes.convolution import CONV2D, add_weight, arguments, fold, weight_of
 
 _ATEN = torch.ops.aten
 
@@ -37,7 +30,7 @@ def fold_batch_norm(graph: fx.GraphModule) -> None:
             continue
         image = node.args[0]
         assert isinstance(image, fx.Node)
-        if not _fold(graph, image, *scale_and_shift):
+        if not fold(graph, image, *scale_and_shift):
             image = _scaled(graph, node, image, *scale_and_shift)
         for user in outputs:
             user.replace_all_uses_with(image)
@@ -63,23 +56,6 @@ def _scale_and_shift(graph: fx.GraphModule, node: fx.Node) -> tuple[Tensor, Tens
             return None
         shift = shift + beta.double()
     return scale, shift
-
-
-def _fold(graph: fx.GraphModule, layer: fx.Node, scale: Tensor, shift: Tensor) -> bool:
-    if layer.target != CONV2D or len(layer.users) != 1:
-        return False
-    weight = weight_of(graph, layer.args[WEIGHT])
-    bias = weight_of(graph, layer.args[BIAS])
-    if weight is None or (bias is None and layer.args[BIAS] is not None):
-        return False
-    if bias is not None:
-        shift = shift + bias.double() * scale
-    folded = (weight.double() * scale.view(-1, 1, 1, 1)).to(weight.dtype)
-    new = list(layer.args)
-    new[WEIGHT] = add_weight(graph, layer, "weight", folded)
-    new[BIAS] = add_weight(graph, layer, "bias", shift.to(weight.dtype))
-    layer.args = tuple(new)
-    return True
 
 
 def _scaled(

@@ -1,0 +1,102 @@
+"""torchvision's detectors, split and on our kernels, find what they found.
+
+In float64: random weights give scores that differ little, and rounding would change their order.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import cvperf
+
+ops = pytest.importorskip("torchvision.ops")
+detection = pytest.importorskip("torchvision.models.detection")
+Detections = list[dict[str, Tensor]]
+
+
+class _Backbone(nn.Module):
+    """Two maps, at a quarter and an eighth of the photo."""
+
+    out_channels = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(3, 8, 3, 4, 1)
+        self.coarse = nn.Conv2d(8, 8, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        fine = self.fine(x).relu()
+        return {"0": fine, "1": self.coarse(fine).relu()}
+
+
+def photos(*sizes: tuple[int, int]) -> list[Tensor]:
+    return [torch.rand(3, *size, dtype=torch.float64) for size in sizes]
+
+
+def both(model: nn.Module, images: list[Tensor]) -> tuple[Detections, Detections]:
+    """Of the model, and of the optimised one at its second call."""
+    model = model.double().eval()
+    fast = cvperf.optimize(model)
+    with torch.no_grad():
+        fast(images)
+        return model(images), fast(images)
+
+
+def mask_rcnn() -> nn.Module:
+    torch.manual_seed(0)
+    model: nn.Module = detection.MaskRCNN(
+        _Backbone(),
+        num_classes=3,
+        min_size=64,
+        max_size=96,
+        rpn_anchor_generator=detection.anchor_utils.AnchorGenerator(((16,), (32,)), ((1.0,),) * 2),
+        box_roi_pool=ops.MultiScaleRoIAlign(["0", "1"], 3, 2),
+        mask_roi_pool=ops.MultiScaleRoIAlign(["0", "1"], 6, 2),
+        box_score_thresh=0.0,
+        box_detections_per_img=20,
+    )
+    return model
+
+
+def test_mask_rcnn_finds_what_it_found() -> None:
+    expected, found = both(mask_rcnn(), photos((60, 80), (70, 50)))
+    assert all(len(each["masks"]) for each in expected)
+    torch.testing.assert_close(found, expected)
+
+
+def test_mask_rcnn_finds_nothing() -> None:
+    model = mask_rcnn()
+    model.roi_heads.score_thresh = 1.0  # type: ignore[union-attr]
+    expected, found = both(model, photos((60, 80)))
+    assert expected[0]["masks"].shape == (0, 1, 60, 80)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("score_thresh", [0.0, 0.3, 1.0])
+def test_ssd_finds_what_it_found(score_thresh: float) -> None:
+    torch.manual_seed(0)
+    model = detection.ssd.SSD(
+        _Backbone(),
+        detection.anchor_utils.DefaultBoxGenerator([[2], [2]], 0.2, 0.9),
+        size=(64, 64),
+        num_classes=4,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+        head=detection.ssd.SSDHead([8, 8], [4, 4], 4),
+        score_thresh=score_thresh,
+        topk_candidates=50,
+        detections_per_img=30,
+    )
+    expected, found = both(model, photos((60, 80), (64, 64)))
+    assert all((len(each["boxes"]) == 0) == (score_thresh == 1.0) for each in expected)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_model_itself_is_left_as_it_was() -> None:
+    model = mask_rcnn()
+    both(model, photos((60, 80)))
+    kinds = {type(module) for module in model.modules()}
+    assert detection.transform.GeneralizedRCNNTransform in kinds
+    assert ops.MultiScaleRoIAlign in kinds
