@@ -20,6 +20,13 @@ void fill(AElement* to, std::int64_t count, AElement value) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = value;
 }
 
+// The whole window of one output pixel whose kernel rows are short runs of bytes, inside the image.
+template <class T>
+CVPERF_INLINE void gather_short(const T* from, std::int64_t row_pitch, std::int64_t rows, std::int64_t run,
+                                AElement* to) {
+  for (std::int64_t row = 0; row < rows; ++row, from += row_pitch, to += run) widen_short(from, run, to);
+}
+
 // Elements k0 .. k0 + count of the windows of `rows` output pixels from m0 on.
 template <class T>
 void gather(const Conv2dInt8Args& args, std::int64_t group, std::int64_t m0, std::int64_t rows, std::int64_t k0,
@@ -30,13 +37,17 @@ void gather(const Conv2dInt8Args& args, std::int64_t group, std::int64_t m0, std
   const AElement zero = static_cast<AElement>(args.zero_point + (kSigned<T> ? kShift : 0));
   const std::int64_t row_pitch = s.in_width * s.in_channels, plane = s.out_height * s.out_width;
   const T* const image = static_cast<const T*>(args.input) + group * channels;
+  const bool is_short = dense && s.dilation[0] == 1 && run <= kShortRun && count == s.kernel[0] * run;
   std::int64_t n = m0 / plane, y = m0 % plane / s.out_width, x = m0 % s.out_width;
   for (std::int64_t r = 0; r < rows; ++r, out += stride) {
     AElement* to = out;
     std::int64_t kernel_row = k0 / run, at = k0 % run;  // `at` in the kernel row
-    const std::int64_t left = x * s.stride[1] - s.padding[1];
-    for (std::int64_t rest = count; rest > 0; ++kernel_row, at = 0) {
-      const std::int64_t row = y * s.stride[0] - s.padding[0] + kernel_row * s.dilation[0];
+    const std::int64_t left = x * s.stride[1] - s.padding[1], top = y * s.stride[0] - s.padding[0];
+    const bool inside = left >= 0 && left + s.kernel[1] <= s.in_width && top >= 0 && top + s.kernel[0] <= s.in_height;
+    if (is_short && inside)
+      gather_short(image + (n * s.in_height + top) * row_pitch + left * channels, row_pitch, s.kernel[0], run, out);
+    for (std::int64_t rest = is_short && inside ? 0 : count; rest > 0; ++kernel_row, at = 0) {
+      const std::int64_t row = top + kernel_row * s.dilation[0];
       std::int64_t in_row = run - at < rest ? run - at : rest;
       rest -= in_row;
       const T* from = image + (n * s.in_height + row) * row_pitch;

@@ -28,7 +28,17 @@ bool is_clamp(Activation activation) {
 // Whether the columns' scale and bias are those of the quantised output, with nothing in between but a clamp.
 bool is_folded(const Int8Finish& f) {
   const bool each_row = (f.scale_a && f.scale_a_per_row) || (f.zero_a && f.zero_a_per_row);
-  return (f.out_dtype == DType::i8 || f.out_dtype == DType::u8) && is_clamp(f.activation) && !each_row && !f.residual;
+  return (f.out_dtype == DType::i8 || f.out_dtype == DType::u8) && is_clamp(f.activation) && !each_row;
+}
+
+// What a byte of the residual adds: (r - zero) * scale; folded, the columns' bias has the zero point's part.
+struct ResidualStep {
+  float scale;
+  std::int32_t zero;
+};
+ResidualStep residual_step(const Int8Finish& f) {
+  if (is_folded(f)) return {f.residual_scale * f.out_inverse, 0};
+  return {f.residual_scale, f.residual_zero};
 }
 
 // to[width] = from[0 .. count), then `rest`.
@@ -63,9 +73,11 @@ void load_columns(const Int8Product& p, std::int64_t group, std::int64_t n0, int
                one);
   const float scale_a = f.scale_a && !f.scale_a_per_row ? f.scale_a[0] : 1.0f;
   const float inverse = is_folded(f) ? f.out_inverse : 1.0f;
+  const float zero_residual =
+      is_folded(f) && f.residual ? static_cast<float>(f.residual_zero) * residual_step(f).scale : 0.0f;
   for (int i = 0; i < width; ++i) {
     columns.scale[i] *= scale_a * inverse;
-    columns.bias[i] *= inverse;
+    columns.bias[i] = columns.bias[i] * inverse - zero_residual;
   }
 }
 
@@ -131,10 +143,10 @@ CVPERF_INLINE void store_out(std::uint8_t* out, Vec<float> value, int count, con
 }
 
 template <class T>
-CVPERF_INLINE Vec<float> load_residual(const T* from, int count, const Int8Finish& f) {
+CVPERF_INLINE Vec<float> load_residual(const T* from, int count, const ResidualStep& step) {
   if constexpr (sizeof(T) == 1) {
     const Vec<std::int32_t> wide = count == kLanes<float> ? widened(from) : widened_partial(from, count);
-    return __builtin_convertvector(wide - f.residual_zero, Vec<float>) * f.residual_scale;
+    return __builtin_convertvector(wide - step.zero, Vec<float>) * step.scale;
   } else {
     return count == kLanes<float> ? load(from) : load_partial(from, count);
   }
@@ -161,6 +173,7 @@ void finish_float(const Int8Product& p, std::int64_t m0, int rows, const Columns
   const Vec<float> least = broadcast(f.activation == Activation::none ? -__builtin_inff() : 0.0f);
   const Vec<float> most = broadcast(f.activation == Activation::relu6 ? 6.0f : __builtin_inff());
   const bool folded = is_folded(f);
+  const ResidualStep step = residual_step(f);
   const int width = columns.count;
   for (int r = 0; r < rows; ++r, sums += stride) {
     const std::int64_t m = m0 + r, at = m * pitch + columns.first;
@@ -177,7 +190,7 @@ void finish_float(const Int8Product& p, std::int64_t m0, int rows, const Columns
       }
       Vec<float> value = __builtin_convertvector((Vec<std::int32_t>)exact, Vec<float>);
       value = value * scale + load(columns.bias + c);
-      if (f.residual) value += load_residual(static_cast<const T*>(f.residual) + at + c, count, f);
+      if (f.residual) value += load_residual(static_cast<const T*>(f.residual) + at + c, count, step);
       if (kGeneral) {
         value = activate<float>(f.activation, value);
       } else if (!folded) {

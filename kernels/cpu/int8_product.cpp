@@ -117,9 +117,26 @@ std::int32_t* finished(const Int8Product& p, std::int64_t m0, int width, const C
 Quantise quantised(const Int8Product& p, int width, const Columns& columns) {
   const Int8Finish& f = p.finish;
   if (!kQuantises || columns.count != width || !is_folded(f)) return {};
-  const Quantiser q = f.out_dtype == DType::i8 ? quantiser<std::int8_t>(f) : quantiser<std::uint8_t>(f);
-  return {columns.scale, columns.bias, q.low, q.high, q.zero, static_cast<std::uint8_t*>(f.out) + columns.first,
-          p.groups * p.n};
+  const bool is_signed = f.out_dtype == DType::i8;
+  if (is_signed && f.residual) return {};
+  const Quantiser q = is_signed ? quantiser<std::int8_t>(f) : quantiser<std::uint8_t>(f);
+  const std::int32_t zero = q.zero + (is_signed ? 128 : 0);
+  const auto as_byte = [zero](float limit) {
+    return static_cast<std::uint8_t>(static_cast<std::int32_t>(__builtin_rintf(limit)) + zero);
+  };
+  Quantise to{};
+  to.scale = columns.scale;
+  to.bias = columns.bias;
+  to.zero = zero;
+  to.low = as_byte(q.low);
+  to.high = as_byte(q.high);
+  to.flip = is_signed ? 0x80 : 0;
+  to.residual = static_cast<const std::uint8_t*>(f.residual);
+  if (to.residual) to.residual += columns.first;
+  to.residual_scale = residual_step(f).scale;
+  to.out = static_cast<std::uint8_t*>(f.out) + columns.first;
+  to.stride = p.groups * p.n;
+  return to;
 }
 
 void run_panels(const Int8Product& p, const Plan& plan, const Block& block, const Rows& a, const Columns& columns) {
@@ -135,6 +152,7 @@ void run_panels(const Int8Product& p, const Plan& plan, const Block& block, cons
   const bool fetch = block.last && wide && p.m * pitch > kFetchedOutput;
   if (block.last) tile.quantise = quantised(p, width, columns);
   std::uint8_t* const bytes = tile.quantise.out;
+  const std::uint8_t* const residual = tile.quantise.residual;
   // Tiles of even height, not full ones and a remnant.
   const std::int64_t tiles = ceil_div(block.rows, kTileRows);
   for (std::int64_t t = 0; t < tiles; ++t) {
@@ -151,6 +169,7 @@ void run_panels(const Int8Product& p, const Plan& plan, const Block& block, cons
         fetch ? static_cast<const std::int32_t*>(p.finish.out) + (block.m0 + r) * pitch + columns.first : nullptr;
     tile.target_stride = pitch;
     if (bytes) tile.quantise.out = bytes + (block.m0 + r) * pitch;
+    if (residual) tile.quantise.residual = residual + (block.m0 + r) * pitch;
     compute(height, block.panels, tile);
     if (block.last && !direct && !bytes) finish(p, block.m0 + r, height, columns, sums, block.sums_stride);
   }

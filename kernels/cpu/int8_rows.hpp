@@ -73,5 +73,18 @@ CVPERF_INLINE void widen(const T* from, std::int64_t count, AElement* to) {
 #endif
 }
 
+// The same for at most kShortRun elements.
+constexpr std::int64_t kShortRun = 32;
+template <class T>
+CVPERF_INLINE void widen_short(const T* from, std::int64_t count, AElement* to) {
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+  const __m256i bytes = _mm256_maskz_loadu_epi8(~0u >> (32 - count), from);
+  const __m256i flip = _mm256_set1_epi8(static_cast<char>(kSigned<T> ? 0x80 : 0));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_xor_si256(bytes, flip));
+#else
+  widen(from, count, to);
+#endif
+}
+
 }  // namespace CVPERF_ISA
 }  // namespace cvperf

@@ -6,12 +6,16 @@ namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
 
-// Where complete sums become bytes from the registers: round(clamp(sum * scale + bias, low, high)) + zero.
+// Where complete sums become bytes from the registers: round(sum * scale + bias + r * residual_scale) + zero, clamped
+// to low .. high, all as uint8; int8 is that with its highest bit flipped as it is written.
 struct Quantise {
   const float *scale, *bias;  // of the tile's columns
-  float low, high;
   std::int32_t zero;
-  std::uint8_t* out;  // int8 or uint8, the limits say which; null: the sums are stored
+  std::uint8_t low, high;
+  std::uint8_t flip;             // 0x80 for int8
+  const std::uint8_t* residual;  // as `out` if that is uint8, or null
+  float residual_scale;
+  std::uint8_t* out;  // null: the sums are stored
   std::int64_t stride;
 };
 

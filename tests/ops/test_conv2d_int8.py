@@ -220,15 +220,15 @@ def formula(
     return value if activation is None else getattr(torch.nn.functional, activation)(value)
 
 
-def epilogue_case(dtype: torch.dtype) -> tuple[Tensor, Tensor, dict[str, Any]]:
+def epilogue_case(dtype: torch.dtype, filters: int = 37) -> tuple[Tensor, Tensor, dict[str, Any]]:
     options = {
         "scale_input": 0.02,
-        "scale_weight": torch.rand(37) * 0.01 + 1e-3,
+        "scale_weight": torch.rand(filters) * 0.01 + 1e-3,
         "zero_point_input": 11,
-        "bias": torch.randn(37),
+        "bias": torch.randn(filters),
         "padding": 1,
     }
-    return random_image(2, 20, 7, 9, dtype=dtype), random_weight(37, 20, 3, 3), options
+    return random_image(2, 20, 7, 9, dtype=dtype), random_weight(filters, 20, 3, 3), options
 
 
 # One rounding of the output, and float32 steps before it.
@@ -258,20 +258,24 @@ def test_epilogue_equals_the_formula_in_float64(
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("out_dtype", [torch.int8, torch.uint8])
+@pytest.mark.parametrize("filters", [37, 16, 32, 48, 64])  # a part of a panel, and whole ones
 def test_requantised_output_is_the_rounded_and_saturated_formula(
-    isa: str, out_dtype: torch.dtype, activation: str | None
+    isa: str, out_dtype: torch.dtype, activation: str | None, filters: int
 ) -> None:
-    image, weight, options = epilogue_case(torch.uint8)
-    residual = random_image(2, 37, 7, 9, dtype=out_dtype)
+    image, weight, options = epilogue_case(torch.uint8, filters)
+    residual = random_image(2, filters, 7, 9, dtype=out_dtype)
     requantise = {"scale_output": 0.37, "zero_point_output": 5}
     limits = torch.iinfo(out_dtype)
-    for scale, zero in ((None, None), (0.21, 17)):
+    for shortcut, scale, zero in ((None, None, None), (residual, None, None), (residual, 0.21, 17)):
+        of_residual = {"scale_residual": scale, "zero_point_residual": zero}
         found = conv2d_int8(
-            image, weight, **options, **requantise, activation=activation, residual=residual,
-            scale_residual=scale, zero_point_residual=zero, out_dtype=out_dtype,
+            image, weight, **options, **requantise, activation=activation, residual=shortcut,
+            out_dtype=out_dtype, **(of_residual if shortcut is not None else {}),
         )  # fmt: skip
         assert found.dtype == out_dtype
         added = (residual.double() - (5 if zero is None else zero)) * (scale or 0.37)
+        if shortcut is None:
+            added = torch.zeros(())
         value = formula(image, weight, activation, added, **options) / 0.37 + 5
         # float32 may fall on the other side of a tie: half a unit, and a little.
         error = (found.double() - value.clamp(limits.min, limits.max)).abs().max().item()
@@ -286,21 +290,34 @@ def test_requantised_output_rounds_half_to_even_then_adds_the_zero_point(
     """Scales that are powers of two leave nothing to round but the end: exact."""
     image = torch.arange(256).to(torch.uint8).reshape(1, 1, 16, 16)
     weight = torch.tensor([1, -1, 2, 3, 127, -128], dtype=torch.int8).reshape(6, 1, 1, 1)
-    found = conv2d_int8(
-        image, weight, zero_point_input=128, scale_input=0.5, scale_output=2.0,
-        zero_point_output=zero, out_dtype=out_dtype,
-    )  # fmt: skip
+    weight = weight.repeat(8, 1, 1, 1)  # three whole panels
     limits = torch.iinfo(out_dtype)
-    value = (exact(image, weight, 128).double() / 4).round() + zero
-    assert torch.equal(found, value.clamp(limits.min, limits.max).to(out_dtype)), isa
+    residual = torch.arange(256).reshape(1, 1, 16, 16).flip(2) + limits.min
+    residual = residual.expand(1, 48, 16, 16).to(out_dtype)
+    for shortcut, of_residual in (
+        (None, {}),
+        (residual, {"scale_residual": 0.5, "zero_point_residual": 9}),
+    ):
+        found = conv2d_int8(
+            image, weight, zero_point_input=128, scale_input=0.5, scale_output=2.0,
+            zero_point_output=zero, out_dtype=out_dtype, residual=shortcut, **of_residual,
+        )  # fmt: skip
+        total = exact(image, weight, 128).double()
+        value = total if shortcut is None else total + (residual.double() - 9)
+        value = (value / 4).round() + zero
+        assert torch.equal(found, value.clamp(limits.min, limits.max).to(out_dtype)), isa
 
 
-def test_nan_and_infinity_saturate(isa: str) -> None:
-    image, weight = random_image(1, 1, 2, 2), torch.ones(2, 1, 1, 1, dtype=torch.int8)
-    bias = torch.tensor([float("nan"), float("inf")])
-    for dtype, ends in ((torch.int8, [-128, 127]), (torch.uint8, [0, 255])):
-        found = conv2d_int8(image, weight, bias=bias, out_dtype=dtype)
-        assert found[0, :, 0, 0].tolist() == ends, isa
+@pytest.mark.parametrize("times", [1, 8])  # a part of a panel, a whole one
+def test_nan_and_infinity_saturate(isa: str, times: int) -> None:
+    image = random_image(1, 1, 2, 2)
+    weight = torch.ones(4 * times, 1, 1, 1, dtype=torch.int8)
+    bias = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e20]).repeat(times)
+    residual = torch.zeros(1, 4 * times, 2, 2)
+    for dtype, ends in ((torch.int8, [-128, 127, -128, 127]), (torch.uint8, [0, 255, 0, 255])):
+        for shortcut in (None, residual.to(dtype)):
+            found = conv2d_int8(image, weight, bias=bias, out_dtype=dtype, residual=shortcut)
+            assert found[0, :, 0, 0].tolist() == ends * times, isa
 
 
 def test_the_output_dtype_follows_the_scale_if_it_is_not_given() -> None:
