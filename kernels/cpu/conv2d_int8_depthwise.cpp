@@ -4,10 +4,12 @@
 // image rows under the kernel are interleaved once into quads [column][quad][channel][4] in scratch that stays in L1;
 // each output pixel is then `kernel width` dot products for 16 channels, and neighbours share the quads. A 3x3
 // kernel uses 3 rows of 4, so a quarter of the products is idle; the interleaving, 8 shuffles for 16 channels of a
-// column, costs more than they do. Padding reads as the input's zero point.
+// column, costs more than they do. Padding reads as the input's zero point. With AVX-512 VNNI, layers that give bytes
+// go another way (conv2d_int8_depthwise_lanes.hpp).
 #include "conv2d_int8_depthwise.hpp"
 
 #include "buffer.hpp"
+#include "conv2d_int8_depthwise_lanes.hpp"
 #include "int8_dot.hpp"
 #include "int8_epilogue.hpp"
 #include "int8_interleave.hpp"
@@ -181,6 +183,9 @@ void conv2d_int8_depthwise(const Conv2dInt8Args& args) {
   const std::int64_t chunks = (int8_panels(s.in_channels) + kPanelsAtOnce - 1) / kPanelsAtOnce, tasks = rows * chunks;
   const double work = double(product.m) * double(k) * double(s.in_channels);
   const int threads = work < 4e5 ? 1 : static_cast<int>(tasks < s.num_threads ? tasks : s.num_threads);
+#if defined(__AVX512VNNI__)
+  if (fits_lanes(product)) return depthwise_by_lanes(args, product, threads);
+#endif
   const std::int64_t size = kPanelsAtOnce * job.columns * job.quads * kQuad;
   Buffer<AElement> scratch(static_cast<std::size_t>(size) * static_cast<std::size_t>(threads));
   // Whole rows of the output where there are many: the chunks of a pixel's channels share cache lines.

@@ -113,32 +113,6 @@ std::int32_t* finished(const Int8Product& p, std::int64_t m0, int width, const C
   return plain ? static_cast<std::int32_t*>(f.out) + m0 * p.groups * p.n + columns.first : nullptr;
 }
 
-// How whole tiles of complete sums are quantised from the registers, or nothing: finish() has more to do.
-Quantise quantised(const Int8Product& p, int width, const Columns& columns) {
-  const Int8Finish& f = p.finish;
-  if (!kQuantises || columns.count != width || !is_folded(f)) return {};
-  const bool is_signed = f.out_dtype == DType::i8;
-  if (is_signed && f.residual) return {};
-  const Quantiser q = is_signed ? quantiser<std::int8_t>(f) : quantiser<std::uint8_t>(f);
-  const std::int32_t zero = q.zero + (is_signed ? 128 : 0);
-  const auto as_byte = [zero](float limit) {
-    return static_cast<std::uint8_t>(static_cast<std::int32_t>(__builtin_rintf(limit)) + zero);
-  };
-  Quantise to{};
-  to.scale = columns.scale;
-  to.bias = columns.bias;
-  to.zero = zero;
-  to.low = as_byte(q.low);
-  to.high = as_byte(q.high);
-  to.flip = is_signed ? 0x80 : 0;
-  to.residual = static_cast<const std::uint8_t*>(f.residual);
-  if (to.residual) to.residual += columns.first;
-  to.residual_scale = residual_step(f).scale;
-  to.out = static_cast<std::uint8_t*>(f.out) + columns.first;
-  to.stride = p.groups * p.n;
-  return to;
-}
-
 void run_panels(const Int8Product& p, const Plan& plan, const Block& block, const Rows& a, const Columns& columns) {
   const int width = block.panels * static_cast<int>(kPanelColumns);
   Tile tile{};
@@ -150,7 +124,7 @@ void run_panels(const Int8Product& p, const Plan& plan, const Block& block, cons
   // Stores to an output that the caches cannot hold would wait for its lines.
   const bool wide = p.finish.out_dtype == DType::i32 || p.finish.out_dtype == DType::f32;
   const bool fetch = block.last && wide && p.m * pitch > kFetchedOutput;
-  if (block.last) tile.quantise = quantised(p, width, columns);
+  if (block.last && columns.count == width) tile.quantise = quantised(p, columns);  // whole panels
   std::uint8_t* const bytes = tile.quantise.out;
   const std::uint8_t* const residual = tile.quantise.residual;
   // Tiles of even height, not full ones and a remnant.

@@ -1,23 +1,11 @@
 // One register tile of the INT8 product, in the form of the instruction set.
 #pragma once
 #include "int8_dot.hpp"
+#include "int8_quantise.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
-
-// Where complete sums become bytes from the registers: round(sum * scale + bias + r * residual_scale) + zero, clamped
-// to low .. high, all as uint8; int8 is that with its highest bit flipped as it is written.
-struct Quantise {
-  const float *scale, *bias;  // of the tile's columns
-  std::int32_t zero;
-  std::uint8_t low, high;
-  std::uint8_t flip;             // 0x80 for int8
-  const std::uint8_t* residual;  // as `out` if that is uint8, or null
-  float residual_scale;
-  std::uint8_t* out;  // null: the sums are stored
-  std::int64_t stride;
-};
 
 // out[rows][panels * 16] = init[rows][panels * 16] + a[rows][quads * 4] * b[panels][quads][16][4].
 struct Tile {
@@ -31,7 +19,7 @@ struct Tile {
   std::int64_t out_stride;
   const std::int32_t* target;  // lines to bring in while the sums are made, because they are written next; or null
   std::int64_t target_stride;
-  Quantise quantise;  // only where kQuantises
+  Quantise quantise;  // only with VNNI
 };
 
 }  // namespace

@@ -19,7 +19,6 @@ constexpr int kTileRows = 12;  // 32 vector registers
 constexpr int kTileRows = 6;  // 16 vector registers
 #endif
 constexpr int kTilePanels = 1;
-constexpr bool kQuantises = false;                // the sums of two vectors are only added up on their way to memory
 constexpr std::int64_t kBlockQuads = 256;         // a block of b's panel (16 KB) and the tile's rows (12 KB) stay in L1
 constexpr std::int64_t kBlockBytes = 384 * 1024;  // of widened a, which stay in L2
 constexpr double kWorkOfThread = 2e5;             // multiply-adds that pay for a thread: about 2 microseconds

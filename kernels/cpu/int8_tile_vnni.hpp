@@ -26,61 +26,6 @@ CVPERF_INLINE void fetch_to_write(const std::int32_t* line) {
 #endif
 }
 
-#if defined(__AVX512VNNI__)
-constexpr bool kQuantises = true;
-
-// Four vectors of 16 integers, saturated to bytes after `zero` is added, one after the other.
-CVPERF_INLINE __m512i packed_bytes(const Vec<std::int32_t> (&v)[4], __m512i zero) {
-  const __m512i first = _mm512_adds_epi16(_mm512_packs_epi32((__m512i)v[0], (__m512i)v[1]), zero);
-  const __m512i second = _mm512_adds_epi16(_mm512_packs_epi32((__m512i)v[2], (__m512i)v[3]), zero);
-  // Packing goes lane by lane of 128 bits, so that each of these has four bytes of every vector.
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(first, second));
-}
-
-template <int P>
-CVPERF_INLINE void store_panels(std::uint8_t* out, __m512i bytes) {
-  if constexpr (P == 4) return _mm512_storeu_si512(out, bytes);
-  if constexpr (P == 1) return _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_castsi512_si128(bytes));
-  if constexpr (P >= 2) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(bytes));
-  if constexpr (P == 3)
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 2 * kPanelColumns), _mm512_extracti32x4_epi32(bytes, 2));
-}
-
-// Few instructions count here: a layer of 64 channels makes 16 products for each of these vectors.
-template <int R, int P, bool kResidual>
-CVPERF_INLINE void quantise(const Vec<std::int32_t> (&sum)[R][P], const Quantise& to) {
-  const __m512i zero = _mm512_set1_epi16(static_cast<std::int16_t>(to.zero));
-  const __m512i low = _mm512_set1_epi8(static_cast<char>(to.low)), high = _mm512_set1_epi8(static_cast<char>(to.high));
-  const __m512i flip = _mm512_set1_epi8(static_cast<char>(to.flip));
-  const __m512 most = _mm512_set1_ps(1e9f), residual_scale = _mm512_set1_ps(to.residual_scale);
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-    std::uint8_t* const out = to.out + r * to.stride;
-    Vec<std::int32_t> rounded[4] = {};
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) {
-      __m512 value = _mm512_loadu_ps(to.bias + p * kPanelColumns);
-      if constexpr (kResidual) {
-        const std::uint8_t* const from = to.residual + r * to.stride + p * kPanelColumns;
-        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-        value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)), residual_scale, value);
-      }
-      const __m512 exact = _mm512_cvtepi32_ps((__m512i)sum[r][p]);
-      value = _mm512_fmadd_ps(exact, _mm512_loadu_ps(to.scale + p * kPanelColumns), value);
-      // NaN passes, becomes the least integer and then `low`.
-      rounded[p] = (Vec<std::int32_t>)_mm512_cvtps_epi32(_mm512_min_ps(most, value));
-    }
-    const __m512i bytes = _mm512_min_epu8(_mm512_max_epu8(packed_bytes(rounded, zero), low), high);
-    store_panels<P>(out, _mm512_xor_si512(bytes, flip));
-  }
-}
-#else
-constexpr bool kQuantises = false;
-template <int R, int P, bool kResidual>
-CVPERF_INLINE void quantise(const Vec<std::int32_t> (&)[R][P], const Quantise&) {}
-#endif
-
 template <int R, int P>
 inline __attribute__((noinline)) void tile(const Tile& t) {
   Vec<std::int32_t> sum[R][P];
@@ -117,7 +62,7 @@ inline __attribute__((noinline)) void tile(const Tile& t) {
 #pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) rows[g] += 4;
   }
-  if (kQuantises && t.quantise.out) {
+  if (t.quantise.out) {
     if (t.quantise.residual) return quantise<R, P, true>(sum, t.quantise);
     return quantise<R, P, false>(sum, t.quantise);
   }
