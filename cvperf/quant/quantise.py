@@ -19,6 +19,7 @@ import cvperf.ops.quantize  # noqa: F401  (defines the ops)
 from cvperf.engine.passes.convolution import (
     BIAS,
     CONV2D,
+    DEPTH_TO_SPACE,
     RESIDUAL,
     WEIGHT,
     add_weight,
@@ -229,7 +230,7 @@ def _only_moves(node: fx.Node) -> bool:
     if node.target == _AVG_POOL:
         found = arguments(node)
         return not any(found["padding"]) and found["divisor_override"] is None
-    return node.target in (_MAX_POOL, _CAT)
+    return node.target in (_MAX_POOL, _CAT, DEPTH_TO_SPACE)
 
 
 def layer_name(node: fx.Node) -> str:

@@ -228,3 +228,32 @@ def test_constants_that_grow_or_are_random_stay() -> None:
     graph = capture(model.eval(), (torch.rand(2, 3, 6, 6),), {}).graph
     fuse(graph)
     assert operators(graph)["aten.bernoulli.default"] == 1
+
+
+# --- transposed convolutions
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("kernel", [2, (3, 1)])
+def test_a_transposed_convolution_apart_is_a_convolution(
+    kernel: int | tuple[int, int], bias: bool
+) -> None:
+    up = nn.ConvTranspose2d(3, 4, kernel, kernel, bias=bias)
+    graph = fused(nn.Sequential(up, nn.BatchNorm2d(4), nn.ReLU()), torch.rand(2, 3, 5, 6))
+    assert operators(graph) == {"cvperf.conv2d.default": 1, "cvperf.depth_to_space.default": 1}
+    assert convolutions(graph)[0].args[ACTIVATION] == "relu"
+
+
+@pytest.mark.parametrize(
+    "up",
+    [
+        nn.ConvTranspose2d(3, 4, 3, 2),
+        nn.ConvTranspose2d(3, 4, 2, 2, 1),
+        nn.ConvTranspose2d(3, 4, 2, 2, output_padding=1),
+        nn.ConvTranspose2d(4, 4, 2, 2, groups=2),
+        nn.ConvTranspose2d(3, 4, 2, 2, dilation=2),
+    ],
+)
+def test_other_transposed_convolutions_stay(up: nn.ConvTranspose2d) -> None:
+    names = operators(fused(up, torch.rand(2, up.in_channels, 5, 6)))
+    assert names["aten.conv_transpose2d.input"] == 1

@@ -10,6 +10,7 @@ import torch
 from cvperf.backends.cpu import copies
 from cvperf.engine.lower import Lower, lowers
 from cvperf.engine.lowerings.orders import order_for
+from cvperf.engine.passes.convolution import DEPTH_TO_SPACE
 from cvperf.engine.steps import Value
 
 _ATEN = torch.ops.aten
@@ -56,6 +57,20 @@ def cat(lower: Lower, tensors: Sequence[Value], dim: int = 0) -> Any:
         parts[0].dtype,
     )
     return lower.native("concat", call, parts, lower.program.new(shape, parts[0].dtype, format))
+
+
+@lowers(DEPTH_TO_SPACE)
+def depth_to_space(lower: Lower, x: Value, rows: int, columns: int) -> Value:
+    x = lower.image(x)
+    n, depth, height, width = x.shape
+    channels = depth // (rows * columns)
+    parts = x.meta.permute(0, 2, 3, 1).view(n, height, width, rows, columns, channels)
+    parts = parts.permute(0, 1, 3, 2, 4, 5)  # dense again in this order
+    steps = torch.empty(parts.shape, device="meta").stride()
+    call, _ = copies.copy(parts.shape, parts.stride(), steps, x.dtype, x.dtype)
+    size = (n, channels, height * rows, width * columns)
+    output = lower.program.new(size, x.dtype, torch.channels_last)
+    return lower.native("depth_to_space", call, (x,), output)
 
 
 def _copied(lower: Lower, x: Value, meta: torch.Tensor) -> Value:

@@ -14,11 +14,13 @@ from cvperf.engine.passes.batch_norm import fold_batch_norm
 from cvperf.engine.passes.constants import fold_constants
 from cvperf.engine.passes.convolution import name_convolutions
 from cvperf.engine.passes.residual import fuse_residual
+from cvperf.engine.passes.transposed import rewrite_transposed
 
 
 def fuse(graph: fx.GraphModule) -> None:
     """All of them, in place."""
     name_convolutions(graph)
+    rewrite_transposed(graph)
     fold_constants(graph)
     fold_batch_norm(graph)
     fold_affine(graph)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from cvperf.engine.passes.convolution import ACTIVATION, CONV2D, arguments
+from cvperf.engine.passes.convolution import ACTIVATION, CONV2D, DEPTH_TO_SPACE, arguments
 from cvperf.ops._activation import LEAKY_RELU_SLOPE
 
 _ATEN = torch.ops.aten
@@ -24,12 +24,15 @@ def fuse_activation(graph: fx.GraphModule) -> None:
         name = activation_of(node)
         if name is None:
             continue
-        layer = node.args[0]
+        image = node.args[0]
+        assert isinstance(image, fx.Node)
+        moved = image.target == DEPTH_TO_SPACE and len(image.users) == 1
+        layer = image.args[0] if moved else image  # where values stand makes no difference
         assert isinstance(layer, fx.Node)
         if layer.target != CONV2D or layer.args[ACTIVATION] is not None or len(layer.users) != 1:
             continue
         layer.update_arg(ACTIVATION, name)
-        node.replace_all_uses_with(layer)
+        node.replace_all_uses_with(image)
         graph.graph.erase_node(node)
 
 

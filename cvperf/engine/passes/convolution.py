@@ -14,6 +14,21 @@ from cvperf.ops._convolution import as_pair
 CONV2D = torch.ops.cvperf.conv2d.default
 _ATEN = torch.ops.aten
 
+_library = torch.library.Library("cvperf", "FRAGMENT")
+_library.define("depth_to_space(Tensor x, int rows, int columns) -> Tensor")
+
+
+def _depth_to_space(x: Tensor, rows: int, columns: int) -> Tensor:
+    """[N, rows * columns * C, H, W] to [N, C, H * rows, W * columns], as ONNX's DepthToSpace in its
+    mode DCR."""
+    n, depth, height, width = x.shape
+    parts = x.reshape(n, rows, columns, depth // (rows * columns), height, width)
+    return parts.permute(0, 3, 4, 1, 5, 2).reshape(n, -1, height * rows, width * columns)
+
+
+_library.impl("depth_to_space", _depth_to_space, "CompositeImplicitAutograd")
+DEPTH_TO_SPACE = torch.ops.cvperf.depth_to_space.default
+
 # The arguments of CONV2D by place.
 INPUT, WEIGHT, BIAS, STRIDE, PADDING, DILATION, GROUPS, ACTIVATION, RESIDUAL = range(9)
 
@@ -70,7 +85,14 @@ def fold(graph: fx.GraphModule, layer: fx.Node, scale: Tensor, shift: Tensor) ->
         False, and nothing is changed, if ``layer`` is no convolution of fixed weight, or if others
         read what it gives, or if it ends in an activation or a sum.
     """
-    if layer.target != CONV2D or len(layer.users) != 1:
+    if len(layer.users) != 1:
+        return False
+    if layer.target == DEPTH_TO_SPACE:
+        depth = layer.args[0]
+        assert isinstance(depth, fx.Node)
+        places = depth.meta["val"].shape[1] // len(scale)
+        return fold(graph, depth, scale.repeat(places), shift.repeat(places))
+    if layer.target != CONV2D:
         return False
     weight = weight_of(graph, layer.args[WEIGHT])
     bias = weight_of(graph, layer.args[BIAS])
