@@ -10,6 +10,7 @@ from torch import fx
 
 from cvperf.engine.passes.activation import fuse_activation
 from cvperf.engine.passes.batch_norm import fold_batch_norm
+from cvperf.engine.passes.binary import fix_binary_weights
 from cvperf.engine.passes.convolution import name_convolutions
 from cvperf.engine.passes.residual import fuse_residual
 
@@ -17,6 +18,7 @@ from cvperf.engine.passes.residual import fuse_residual
 def fuse(graph: fx.GraphModule) -> None:
     """All of them, in place."""
     name_convolutions(graph)
+    fix_binary_weights(graph)
     fold_batch_norm(graph)
     fuse_residual(graph)
     fuse_activation(graph)

@@ -7,6 +7,7 @@ import operator
 import torch
 from torch import Tensor, fx
 
+from cvperf.engine.passes.binary import CONV2D_BINARY, fold_into_binary
 from cvperf.engine.passes.convolution import (
     BIAS,
     CONV2D,
@@ -66,6 +67,8 @@ def _scale_and_shift(graph: fx.GraphModule, node: fx.Node) -> tuple[Tensor, Tens
 
 
 def _fold(graph: fx.GraphModule, layer: fx.Node, scale: Tensor, shift: Tensor) -> bool:
+    if layer.target == CONV2D_BINARY and len(layer.users) == 1:
+        return fold_into_binary(graph, layer, scale, shift)
     if layer.target != CONV2D or len(layer.users) != 1:
         return False
     weight = weight_of(graph, layer.args[WEIGHT])
