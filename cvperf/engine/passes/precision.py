@@ -34,7 +34,6 @@ def compute_in(graph: fx.GraphModule, dtype: torch.dtype) -> None:
                     user.replace_input_with(node, narrow)
         elif node.target == CONV2D_BINARY and node.args[OUT_DTYPE] == torch.float32:
             node.update_arg(OUT_DTYPE, dtype)
-            node.meta = {**node.meta, "val": node.meta["val"].to(dtype)}
         elif node.op == "output":
             with graph.graph.inserting_before(node):
                 node.args = fx.map_arg(node.args, lambda answer: _widened(graph, answer))
