@@ -91,7 +91,7 @@ def main() -> None:
     """Trains and counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
     asked = parser.parse_args()
     torch.manual_seed(0)
     images, labels = images_and_labels(asked.folder, "train")
@@ -99,10 +99,12 @@ def main() -> None:
     start = BinaryNet().to(memory_format=torch.channels_last)
     model = train(start, images, labels, asked.epochs, 3e-3)
     fast = cvperf.optimize(model)
-    found, expected = answers(fast, unseen), answers(model, unseen)
+    found = answers(fast, unseen)
+    # With gradients asked for, the layers compute with numbers that are +1 and -1.
+    expected = torch.cat([model(some).detach().argmax(1) for some in unseen.split(500)])
     print(fast.explain())
-    print(f"as a plan  {(found == truth).double().mean():.2%}")
-    print(f"as it is   {(expected == truth).double().mean():.2%}")
+    print(f"as a plan on bits {(found == truth).double().mean():.2%}")
+    print(f"by torch's floats {(expected == truth).double().mean():.2%}")
     print(f"the same class on {(found == expected).double().mean():.2%}")
 
 
