@@ -27,6 +27,7 @@ void bind_roi_align(py::module_& m);
 void bind_conv2d(py::module_& m);
 void bind_int8_gemm(py::module_& m);
 void bind_conv2d_int8(py::module_& m);
+void bind_conv2d_binary(py::module_& m);
 void bind_paste_masks(py::module_& m);
 void bind_pool2d(py::module_& m);
 void bind_interpolate(py::module_& m);

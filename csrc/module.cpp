@@ -32,6 +32,7 @@ PYBIND11_MODULE(_C, m) {
   bind_conv2d(m);
   bind_int8_gemm(m);
   bind_conv2d_int8(m);
+  bind_conv2d_binary(m);
   bind_paste_masks(m);
   bind_pool2d(m);
   bind_interpolate(m);

@@ -329,6 +329,18 @@ class Conv2dInt8Call(Call):
         out_dtype: DType,
     ) -> None: ...
 
+class PackBitsCall(Call):
+    def __init__(self, dtype: DType, pixels: int, channels: int) -> None: ...
+
+class Conv2dBinaryCall(Call):
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        window: Sequence[int],
+        activation: Activation,
+        out_dtype: DType,
+    ) -> None: ...
+
 class MaxPool2dCall(Call):
     def __init__(self, sizes: Sequence[int], window: Sequence[int], dtype: DType) -> None: ...
 

@@ -1,13 +1,14 @@
 """cvperf: fast kernels for convolutional networks.
 
-``cvperf.ops`` has the ops; ``cvperf.use`` and ``cvperf.enable`` serve them to models you did not
-write; ``cvperf.optimize`` turns such a model into a plan of fused kernels; ``cvperf.explain`` says
-who ran what, and why; ``cvperf.profile`` says where time goes; ``cvperf.from_onnx`` makes a torch
-module of an ONNX file.
+``cvperf.ops`` has the ops and ``cvperf.nn`` layers on them; ``cvperf.use`` and ``cvperf.enable``
+serve them to models you did not write; ``cvperf.optimize`` turns such a model into a plan of fused
+kernels; ``cvperf.explain`` says who ran what, and why; ``cvperf.profile`` says where time goes;
+``cvperf.from_onnx`` makes a torch module of an ONNX file.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = [
     "enable",
     "explain",
     "from_onnx",
+    "nn",
     "ops",
     "optimize",
     "profile",
@@ -51,4 +53,6 @@ def __getattr__(name: str) -> Any:
         from cvperf.onnx import from_onnx
 
         return from_onnx
+    if name == "nn":
+        return import_module("cvperf.nn")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -192,9 +192,9 @@ def _check_sizes(graph: fx.Graph) -> None:
 
 
 def _drop_checks(graph: fx.GraphModule) -> None:
-    """Checks of sizes, and arguments that are no tensors: takes() has seen to both."""
+    """Checks of sizes and dtypes, and arguments that are no tensors: takes() has seen to these."""
     for node in reversed(graph.graph.nodes):
-        if node.op == "call_module" and node.target == "_guards_fn":
+        if node.target in ("_guards_fn", torch.ops.aten._assert_tensor_metadata.default):
             graph.graph.erase_node(node)
         elif node.op == "placeholder" and not isinstance(node.meta.get("val"), Tensor):
             node.replace_all_uses_with(None)

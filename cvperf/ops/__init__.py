@@ -7,6 +7,12 @@ of one library, and answers with arrays of that library; ``cvperf/ops/_arrays.py
 from cvperf.ops._packed import PackedConv2d, pack_conv2d
 from cvperf.ops.bias_activation import bias_activation
 from cvperf.ops.conv2d import conv2d
+from cvperf.ops.conv2d_binary import (
+    PackedConv2dBinary,
+    conv2d_binary,
+    pack_bits,
+    pack_conv2d_binary,
+)
 from cvperf.ops.conv2d_int8 import PackedConv2dInt8, conv2d_int8, pack_conv2d_int8
 from cvperf.ops.int4_linear import int4_linear, pack_int4
 from cvperf.ops.int8_gemm import PackedInt8, int8_gemm, pack_int8
@@ -21,11 +27,13 @@ from cvperf.ops.soft_nms import soft_nms
 
 __all__ = [
     "PackedConv2d",
+    "PackedConv2dBinary",
     "PackedConv2dInt8",
     "PackedInt8",
     "batched_nms",
     "bias_activation",
     "conv2d",
+    "conv2d_binary",
     "conv2d_int8",
     "dequantize",
     "int4_linear",
@@ -34,7 +42,9 @@ __all__ = [
     "nms",
     "nms_padded",
     "normalize_image",
+    "pack_bits",
     "pack_conv2d",
+    "pack_conv2d_binary",
     "pack_conv2d_int8",
     "pack_int4",
     "pack_int8",

@@ -343,6 +343,40 @@ def test_conv2d_int8(isa, data) -> None:
 
 
 @random_calls
+@given(isas, st.data())
+def test_conv2d_binary(isa, data) -> None:
+    _C.select_isa(isa)
+    draw = data.draw
+    channels, filters = draw(st.integers(1, 140)), draw(st.integers(1, 70))
+    pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    geometry = (draw(pairs), draw(st.tuples(st.integers(0, 6), st.integers(0, 6))), draw(pairs))
+    size = [
+        max(d * (k - 1) + 1 - 2 * p, 1) + draw(st.integers(0, 12))
+        for k, p, d in zip(kernel, *geometry[1:], strict=True)
+    ]
+    seed = draw(seeds)
+    torch.manual_seed(seed)
+    image = sprinkle_wild(torch.randn(draw(st.integers(0, 2)), channels, *size), seed)
+    image = laid_out(image.to(draw(short)), draw(layouts))
+    weight = laid_out(torch.randn(filters, channels, *kernel), draw(layouts))
+    stride, padding, dilation = geometry
+    window = {"stride": stride, "padding": padding, "dilation": dilation}
+    packed = ops.pack_conv2d_binary(weight)
+    left, right = (torch.where(x >= 0, 1.0, -1.0).double() for x in (image, weight))
+    sums = torch.nn.functional.conv2d(left, right, None, *geometry)
+    found = ops.conv2d_binary(image, packed, **window, out_dtype=torch.float32)
+    assert torch.equal(found.double(), sums)
+    scale, bias = torch.rand(filters), torch.randn(filters)
+    activation, dtype = draw(st.sampled_from([None, *ACTIVATIONS])), draw(short)
+    bits = laid_out(ops.pack_bits(image), draw(st.sampled_from(["contiguous", "strided"])))
+    finish = {"scale": scale, "bias": bias, "activation": activation, "out_dtype": dtype}
+    expected = sums * scale.double().reshape(-1, 1, 1) + bias.double().reshape(-1, 1, 1)
+    found = ops.conv2d_binary(bits, packed, **window, **finish)
+    assert_close(found, reference.activate(activation, expected), dtype)
+
+
+@random_calls
 @given(isas, dtypes, seeds, st.integers(0, 6), st.integers(1, 30), st.integers(0, 60),
        st.integers(0, 90), st.sampled_from([None, 0.0, 0.5]), st.integers(0, 3), st.booleans(),
        layouts, layouts)  # fmt: skip

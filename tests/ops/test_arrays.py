@@ -79,6 +79,12 @@ def some_calls() -> dict[str, list[Call]]:
             ((pixels, ops.pack_conv2d_int8(filters)), FLOAT),
         ],
         "pack_conv2d_int8": [((filters,), {})],
+        "conv2d_binary": [
+            ((image, weight), {"scale": torch.rand(8), "bias": torch.rand(8)}),
+            ((ops.pack_bits(image), ops.pack_conv2d_binary(weight)), {"activation": "relu"}),
+        ],
+        "pack_bits": [((image - 0.5,), {})],
+        "pack_conv2d_binary": [((weight - 0.5,), {})],
         "int4_linear": [((half, nibbles, torch.rand(8, 2).half()), {"zero": bytes_of(8, 2)})],
         "pack_int4": [((bytes_of(8, 64),), {})],
         "quantize": [((image, per_channel, zeros), {"axis": 1}), ((image, 0.5), {})],
@@ -89,7 +95,7 @@ def some_calls() -> dict[str, list[Call]]:
 
 
 NHWC, HALF = {"layout": "NHWC"}, {"iou_threshold": 0.5}
-PACKED = (ops.PackedConv2d, ops.PackedInt8, ops.PackedConv2dInt8)
+PACKED = (ops.PackedConv2d, ops.PackedInt8, ops.PackedConv2dInt8, ops.PackedConv2dBinary)
 CALLS = some_calls()
 PUBLIC = [name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))]
 each_op = pytest.mark.parametrize("name", PUBLIC)

@@ -6,6 +6,7 @@ needs it. Importing this package registers its functions.
 
 from cvperf.backends.cpu import (
     conv2d,
+    conv2d_binary,
     conv2d_int8,
     elementwise,
     int4_linear,
@@ -17,6 +18,7 @@ from cvperf.backends.cpu import (
 
 __all__ = [
     "conv2d",
+    "conv2d_binary",
     "conv2d_int8",
     "elementwise",
     "int4_linear",

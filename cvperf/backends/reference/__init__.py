@@ -5,6 +5,11 @@ Never picked by itself; tests call it, and ``registry.prefer("reference")`` runs
 
 from cvperf.backends.reference.activation import activate
 from cvperf.backends.reference.conv2d import conv2d, conv2d_input_grad, conv2d_weight_grad
+from cvperf.backends.reference.conv2d_binary import (
+    conv2d_binary,
+    pack_bits,
+    pack_conv2d_binary,
+)
 from cvperf.backends.reference.conv2d_int8 import conv2d_int8, pack_conv2d_int8
 from cvperf.backends.reference.elementwise import (
     bias_activation,
@@ -29,6 +34,7 @@ __all__ = [
     "batched_nms",
     "bias_activation",
     "conv2d",
+    "conv2d_binary",
     "conv2d_input_grad",
     "conv2d_int8",
     "conv2d_weight_grad",
@@ -41,6 +47,8 @@ __all__ = [
     "nms",
     "nms_padded",
     "normalize_image",
+    "pack_bits",
+    "pack_conv2d_binary",
     "pack_conv2d_int8",
     "pack_int8",
     "paste_masks",

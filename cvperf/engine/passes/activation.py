@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import fx
 
+from cvperf.engine.passes import binary
 from cvperf.engine.passes.convolution import ACTIVATION, CONV2D, DEPTH_TO_SPACE, arguments
 from cvperf.ops._activation import LEAKY_RELU_SLOPE
 
 _ATEN = torch.ops.aten
+_PLACES: dict[Any, int] = {CONV2D: ACTIVATION, binary.CONV2D_BINARY: binary.ACTIVATION}
 _NAMES = {
     _ATEN.relu.default: "relu",
     _ATEN.relu6.default: "relu6",
@@ -29,9 +33,10 @@ def fuse_activation(graph: fx.GraphModule) -> None:
         moved = image.target == DEPTH_TO_SPACE and len(image.users) == 1
         layer = image.args[0] if moved else image  # where values stand makes no difference
         assert isinstance(layer, fx.Node)
-        if layer.target != CONV2D or layer.args[ACTIVATION] is not None or len(layer.users) != 1:
+        place = _PLACES.get(layer.target)
+        if place is None or layer.args[place] is not None or len(layer.users) != 1:
             continue
-        layer.update_arg(ACTIVATION, name)
+        layer.update_arg(place, name)
         node.replace_all_uses_with(image)
         graph.graph.erase_node(node)
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from cvperf.engine.passes.convolution import arguments, fold, weight_of
+from cvperf.engine.passes.convolution import arguments, weight_of
+from cvperf.engine.passes.fold import fold
 
 _ATEN = torch.ops.aten
 _PRODUCTS = (_ATEN.mul.Tensor, _ATEN.div.Tensor)

@@ -7,7 +7,8 @@ import operator
 import torch
 from torch import Tensor, fx
 
-from cvperf.engine.passes.convolution import CONV2D, add_weight, arguments, fold, weight_of
+from cvperf.engine.passes.convolution import CONV2D, add_weight, arguments, weight_of
+from cvperf.engine.passes.fold import fold
 
 _ATEN = torch.ops.aten
 
