@@ -228,3 +228,20 @@ def test_constants_that_grow_or_are_random_stay() -> None:
     graph = capture(model.eval(), (torch.rand(2, 3, 6, 6),), {}).graph
     fuse(graph)
     assert operators(graph)["aten.bernoulli.default"] == 1
+
+
+class Standardised(nn.Conv2d):
+    """timm's StdConv2d: a weight of mean 0 and variance 1 a filter, by batch norm of the weight."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        weight = nn.functional.batch_norm(
+            self.weight.reshape(1, self.out_channels, -1), None, None, training=True
+        ).reshape_as(self.weight)
+        return nn.functional.conv2d(image, weight, self.bias)
+
+
+def test_a_weight_that_is_computed_is_computed_once_and_takes_the_norm_in() -> None:
+    model = nn.Sequential(Standardised(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    graph = fused(model, torch.rand(2, 3, 6, 6))
+    assert operators(graph) == {"cvperf.conv2d.default": 1}
+    assert convolutions(graph)[0].args[ACTIVATION] == "relu"
