@@ -65,17 +65,27 @@ def run(
         threads: of everybody.
         int8: whether INT8 is tried too.
         limit_s: a model that takes longer is stopped, and its row says so.
-        jobs: models at the same time; their times mean little then.
+        jobs: models at the same time; no times are taken then.
         console: where the progress bar goes; standard error if None.
+
+    Raises:
+        ValueError: times are to be taken of several models at once.
     """
     rows = read(results)
     waiting = [each for each in entries if _is_due(rows.get(each.key), retime, again)]
-    options = ["--seconds", str(seconds), "--threads", str(threads)]
-    options += [] if int8 else ["--no-int8"]
+    if retime and jobs > 1:
+        raise ValueError(f"models timed {jobs} at a time slow each other down: retime with one job")
+    options = ["--seconds", str(seconds if jobs == 1 else 0), "--threads", str(threads)]
     options += ["--only-times"] if retime else []
+    tried = {each.key: int8 and (not retime or "int8_cosine" in rows[each.key]) for each in waiting}
     console = console or Console(stderr=True)
     with _bar(console, len(waiting)) as (progress, task), ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(measured, entry, options, limit_s): entry for entry in waiting}
+        running = {
+            pool.submit(
+                measured, entry, [*options, *([] if tried[entry.key] else ["--no-int8"])], limit_s
+            ): entry
+            for entry in waiting
+        }
         for done in as_completed(running):
             entry, found = running[done], done.result()
             rows = read(results)  # another run may have written meanwhile
@@ -161,9 +171,9 @@ def _bar(console: Console, total: int) -> Iterator[tuple[Progress, TaskID]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", action="append", default=[], help="name, key or pattern")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time of each contender")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each contender")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--jobs", type=int, default=1, help="models at the same time")
+    parser.add_argument("--jobs", type=int, default=1, help="models at the same time, untimed")
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds a model may take")
     parser.add_argument("--retime", action="store_true", help="take the times of all rows anew")
     parser.add_argument("--again", action="store_true", help="run models that have a row")
@@ -174,19 +184,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         entries = [] if options.only_page else chosen(options.only)
+        rows = run(
+            entries,
+            options.results,
+            retime=options.retime,
+            again=options.again,
+            seconds=options.seconds,
+            threads=options.threads,
+            int8=options.int8,
+            limit_s=options.limit,
+            jobs=options.jobs,
+        )
     except ValueError as error:
         parser.error(str(error))
-    rows = run(
-        entries,
-        options.results,
-        retime=options.retime,
-        again=options.again,
-        seconds=options.seconds,
-        threads=options.threads,
-        int8=options.int8,
-        limit_s=options.limit,
-        jobs=options.jobs,
-    )
     files.replace(options.page, zoo_page.render(rows))
     failed = [entry.key for entry in entries if "failed" in rows.get(entry.key, {})]
     print(f"wrote {options.page}; {len(failed)} of {len(entries)} failed: {', '.join(failed)}")

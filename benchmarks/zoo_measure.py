@@ -160,7 +160,9 @@ def _add_int8(
 
 
 def times(runs: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Any]:
-    """Medians in milliseconds; contenders take turns."""
+    """Medians in milliseconds; contenders take turns. Nothing for no seconds."""
+    if not seconds:
+        return {}
     contenders = [Contender(run, context=inference) for run in runs.values()]
     plan = Plan(seconds=seconds, min_samples=7, max_samples=60, precision=0.01)
     timings = measure(contenders, plan)

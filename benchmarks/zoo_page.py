@@ -62,9 +62,11 @@ def render(rows: Mapping[str, Row]) -> str:
 
 def _conditions(rows: Iterable[Row]) -> str:
     threads = sorted({row["threads"] for row in rows if "threads" in row})
+    if not threads:
+        return "No times yet: the machine was busy with other programs.\n"
     return (
-        f"Times are of {' or '.join(map(str, threads)) or 'no'} threads on a shared machine with "
-        "two cores, on which other programs ran: take them as rough.\n"
+        f"Times are of {' or '.join(map(str, threads))} threads on a shared machine with two "
+        "cores, on which other programs may have run: take them as rough.\n"
     )
 
 

@@ -204,7 +204,23 @@ def test_timing_anew_keeps_what_else_a_row_has(
     rows = _run(path, retime=True)
     assert [name for name, _ in machine.asked] == ["alexnet"], "a row that failed has no times"
     assert "--only-times" in machine.asked[0][1]
+    assert "--no-int8" in machine.asked[0][1], "it has no cosine to stand beside the time"
     assert rows[A.key] == ROW | {"cvperf_p20_ms": 5.0}
+    optimize_models.write(path, {A.key: ROW | {"int8_cosine": 0.99}})
+    _run(path, retime=True)
+    assert "--no-int8" not in machine.asked[1][1]
+
+
+def test_models_at_the_same_time_are_not_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(alexnet=ROW, vgg11=ROW)
+    monkeypatch.setattr(optimize_models, "measured", machine)
+    assert set(_run(tmp_path / "rows.json", jobs=2, seconds=3.0)) == {A.key, B.key}
+    assert [options[:2] for _, options in machine.asked] == [["--seconds", "0"]] * 2
+    assert zoo_measure.times({"cvperf": lambda: None}, 0) == {}
+    with pytest.raises(ValueError, match="models timed 2 at a time slow each other down"):
+        _run(tmp_path / "rows.json", jobs=2, retime=True)
 
 
 @pytest.mark.parametrize(
