@@ -149,3 +149,10 @@ NETWORKS: Mapping[str, Network] = {
     "unet": Network(UNet, 256, channels=1, heavy=True),
     "yolo": Network(YoloBackbone, 640, heavy=True),
 }
+"""Those whose layers are in the shape lists."""
+
+WHOLE_NETWORKS: Mapping[str, Network] = {
+    **NETWORKS,
+    "densenet121": Network(_torchvision("densenet121"), 224),
+}
+"""Those that are raced as a whole."""

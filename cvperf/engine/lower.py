@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvperf.engine.capture import CaptureError
-from cvperf.engine.steps import NativeStep, Program, TorchStep, Value
+from cvperf.engine.steps import Buffer, NativeStep, Program, TorchStep, Value
 from cvperf.engine.weights import Weights
 from cvperf.errors import ArgumentError, UnsupportedError
 
@@ -24,6 +24,16 @@ Lowering = Callable[..., Any]
 """Takes the Lower and an operator's arguments, tensors as Values; NotImplemented if it declines."""
 
 LOWERINGS: dict[Any, Lowering] = {}
+
+_ATEN = torch.ops.aten
+_OF_SIZES = {
+    *(_ATEN.new_zeros.default, _ATEN.new_ones.default, _ATEN.new_full.default),
+    *(_ATEN.zeros_like.default, _ATEN.ones_like.default, _ATEN.full_like.default),
+}
+"""Operators that read of a tensor nothing but its size."""
+
+_MOST_CONSTANT_BYTES = 1 << 22
+"""What is computed once for a plan is kept: larger tensors are made in each run."""
 
 
 def lowers(*targets: Any) -> Callable[[Lowering], Lowering]:
@@ -43,6 +53,7 @@ class Lower(fx.Interpreter):
         super().__init__(graph)
         self.weights = weights
         self.program = Program()
+        self._computed: set[Buffer] = set()
 
     def lower(self, inputs: Sequence[Tensor]) -> Program:
         """The program for inputs of these sizes, strides and dtypes."""
@@ -54,7 +65,10 @@ class Lower(fx.Interpreter):
         return self.program
 
     def _answer(self, answer: Any, channels_last: bool) -> Any:
-        """As torch would lay it out: images contiguous unless one came channels-last."""
+        """As torch would lay it out: images contiguous unless one came channels-last; and a tensor
+        that the caller may write to."""
+        if isinstance(answer, Value) and answer.buffer in self._computed:
+            answer = self.torch(_ATEN.clone.default, (answer,), {})
         if not isinstance(answer, Value) or answer.meta.dim() != 4:
             return answer
         return answer if channels_last else self.contiguous(answer)
@@ -68,7 +82,9 @@ class Lower(fx.Interpreter):
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         if not hasattr(target, "_schema"):
             return target(*args, **kwargs)  # arithmetic on sizes, one of several answers
-        result = self.ours(target, args, kwargs)
+        result = self.constant(target, args, kwargs)
+        if result is NotImplemented:
+            result = self.ours(target, args, kwargs)
         if result is not NotImplemented:
             return result
         if _is_view(target):
@@ -76,6 +92,36 @@ class Lower(fx.Interpreter):
         if not any("Tensor" in str(each.type) for each in target._schema.returns):
             return target(*_metas(args), **_metas(kwargs))  # a size
         return self.torch(target, args, kwargs)
+
+    def constant(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """The operator's result where it depends on weights and sizes alone, as the mask of a
+        shifted window does; NotImplemented where not."""
+        values = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Value)]
+        if target in _OF_SIZES:
+            tensors = {value: value.meta for value in values}
+        elif all(value.buffer.tensor is not None for value in values):
+            tensors = {value: _fixed_tensor(value) for value in values}
+        else:
+            return NotImplemented
+        if _is_view(target) or not _is_pure(target):
+            return NotImplemented
+        try:
+            metas = pytree.tree_leaves(target(*_metas(args), **_metas(kwargs)))
+        except (NotImplementedError, RuntimeError):  # sizes that depend on values
+            return NotImplemented
+        if any(not isinstance(meta, Tensor) for meta in metas) or (
+            sum(meta.nbytes for meta in metas) > _MOST_CONSTANT_BYTES
+        ):
+            return NotImplemented
+        args, kwargs = pytree.tree_map_only(Value, lambda each: tensors[each], (args, kwargs))
+        if target in _OF_SIZES:
+            kwargs = {**kwargs, "device": torch.device("cpu")}
+        return pytree.tree_map_only(Tensor, self._computed_once, target(*args, **kwargs))
+
+    def _computed_once(self, tensor: Tensor) -> Value:
+        value = self.program.fixed(tensor)
+        self._computed.add(value.buffer)
+        return value
 
     def ours(self, target: Any, args: Any, kwargs: Any) -> Any:
         """The operator by our kernels; NotImplemented if there is none for it."""
@@ -161,6 +207,18 @@ class Lower(fx.Interpreter):
 
 def _like(tensor: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def _fixed_tensor(value: Value) -> Tensor:
+    base, meta = value.buffer.tensor, value.meta
+    assert base is not None
+    start = base.storage_offset() + int(meta.storage_offset())
+    return base.as_strided(meta.size(), meta.stride(), start)
+
+
+def _is_pure(target: Any) -> bool:
+    """Whether an operator gives the same for the same arguments and changes none of them."""
+    return not target._schema.is_mutable and torch.Tag.nondeterministic_seeded not in target.tags
 
 
 def _metas(tree: Any) -> Any:

@@ -104,7 +104,10 @@ class Program:
 
     def fixed(self, tensor: Tensor) -> Value:
         """A value that is always the same."""
-        return Value(tensor.to("meta"), Buffer(tensor.nbytes, tensor=tensor))
+        strided = torch.empty_strided(  # to("meta") leaves no gaps
+            tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
+        )
+        return Value(strided, Buffer(tensor.nbytes, tensor=tensor))
 
     def new(self, shape: Sequence[int], dtype: torch.dtype, format: torch.memory_format) -> Value:
         """A dense value in the arena."""

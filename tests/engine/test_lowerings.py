@@ -130,3 +130,27 @@ def test_what_no_kernel_takes_runs_in_torch() -> None:
     check(lambda x, y: x + y, torch.rand(3), torch.rand(3).double(), ours=False)
     check(lambda x: x.mean(1), image(), ours=False)
     check(lambda x: torch.add(x, x, alpha=2), image(), ours=False)
+
+
+def test_what_depends_on_sizes_alone_is_computed_once() -> None:
+    """As Swin's mask of shifted windows: made of zeros, pieces written, compared, masked."""
+    places = torch.randint(9, (12,))
+
+    def masked(x: Tensor) -> Tensor:
+        mask = x.new_zeros(x.shape[2], x.shape[3])
+        mask[:3] = 2
+        mask[3:, 4:] = torch.arange(x.shape[3] - 4)
+        mask = (mask[:, None] - mask[None]).masked_fill(mask > 1, -100.0).sum(1)
+        return x + mask + torch.linspace(0, 1, 9)[places]
+
+    assert check(masked, image()) == ["add", "add"]
+
+
+def test_an_answer_that_is_computed_once_belongs_to_the_caller() -> None:
+    def zeros(x: Tensor) -> Tensor:
+        return x.new_zeros(3) + 1
+
+    captured = engine.capture(Calls(zeros), (x := torch.rand(2),), {})
+    plan = engine.plan(captured.graph, engine.Weights(), (x,))
+    plan.run([x])[0].fill_(5)
+    assert torch.equal(plan.run([x])[0], torch.ones(3))

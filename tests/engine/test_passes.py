@@ -257,3 +257,20 @@ def test_a_transposed_convolution_apart_is_a_convolution(
 def test_other_transposed_convolutions_stay(up: nn.ConvTranspose2d) -> None:
     names = operators(fused(up, torch.rand(2, up.in_channels, 5, 6)))
     assert names["aten.conv_transpose2d.input"] == 1
+
+
+class Standardised(nn.Conv2d):
+    """timm's StdConv2d: a weight of mean 0 and variance 1 a filter, by batch norm of the weight."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        weight = nn.functional.batch_norm(
+            self.weight.reshape(1, self.out_channels, -1), None, None, training=True
+        ).reshape_as(self.weight)
+        return nn.functional.conv2d(image, weight, self.bias)
+
+
+def test_a_weight_that_is_computed_is_computed_once_and_takes_the_norm_in() -> None:
+    model = nn.Sequential(Standardised(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    graph = fused(model, torch.rand(2, 3, 6, 6))
+    assert operators(graph) == {"cvperf.conv2d.default": 1}
+    assert convolutions(graph)[0].args[ACTIVATION] == "relu"

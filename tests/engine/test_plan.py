@@ -138,3 +138,18 @@ def test_the_arena_holds_what_lives_at_once() -> None:
     plan = planned(model, torch.rand(1, 8, 32, 32))
     image = 8 * 32 * 32 * 4
     assert plan.arena_bytes == 2 * image
+
+
+class Gaps(nn.Module):
+    """A weight that is a part of another tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.rand(4, 9)[:, 2:7])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cumsum(self.weight, 1) + x + self.weight
+
+
+def test_a_fixed_tensor_with_gaps() -> None:
+    check(Gaps(), torch.rand(4, 5))

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from cvperf.bench.contender import Contender
-from cvperf.bench.peers import onnx_model
+from cvperf.bench.peers import onnx_model, quantised_onnx
 from cvperf.bench.peers.base import Peer
+from cvperf.bench.peers.fastest import fastest
 from cvperf.bench.problems.conv2d import Convolution
 from cvperf.bench.problems.conv2d_int8 import Conv2dInt8
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
+from cvperf.bench.problems.model_int8 import ModelInt8
 from cvperf.bench.problems.nms import Nms
 from cvperf.bench.problems.roi_align import RoiAlign
 
@@ -47,6 +49,21 @@ def conv2d_int8(problem: Conv2dInt8) -> Contender:
 
 def model(problem: Model) -> Contender:
     return _contender(onnx_model.network(problem), note="exported and packed before the clock")
+
+
+def model_int8(problem: ModelInt8) -> Contender:
+    """All operators on bytes, or only those that always gain: what is faster here."""
+    ways = {"every operator": None, "products, sums and pooling": quantised_onnx.PRODUCTS}
+    return fastest(
+        [
+            _contender(
+                quantised_onnx.network(problem, operators),
+                note=f"quantize_static, QDQ, a scale a filter, {about}; before the clock",
+            )
+            for about, operators in ways.items()
+        ],
+        problem,
+    )
 
 
 def _contender(
@@ -98,5 +115,6 @@ PEER = Peer(
         "int8_gemm": int8_gemm,
         "conv2d_int8": conv2d_int8,
         "model": model,
+        "model_int8": model_int8,
     },
 )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
+import logging
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cvperf.bench.contender import Contender, Unsupported
+from cvperf.bench.peers import quantised_onnx
 from cvperf.bench.peers.base import Peer
+from cvperf.bench.peers.fastest import fastest
 from cvperf.bench.problems.conv2d import Convolution
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
+from cvperf.bench.problems.model_int8 import ModelInt8
 from cvperf.bench.problems.nms import Nms
 from cvperf.bench.problems.roi_align import RoiAlign
 
@@ -88,17 +95,64 @@ def nms(problem: Nms) -> Contender:
 
 def model(problem: Model) -> Contender:
     """Raises Unsupported where OpenVINO cannot convert the module."""
+    note = "converted and packed before the clock"
+    return _contender(_compiled(_converted(problem)), list(problem.inputs), note=note)
+
+
+def _converted(problem: Model) -> Any:
     import openvino
 
     p = problem
     _check_dtype(p.inputs[0])
     try:
         sizes = [list(tensor.shape) for tensor in p.inputs]
-        network = openvino.convert_model(p.module, example_input=p.inputs, input=sizes)
+        return openvino.convert_model(p.module, example_input=p.inputs, input=sizes)
     except openvino.frontend.OpConversionFailure as error:
         raise Unsupported(f"openvino.convert_model: {str(error).splitlines()[0]}") from error
-    note = "converted and packed before the clock"
-    return _contender(_compiled(network), list(p.inputs), note=note)
+
+
+def model_int8(problem: ModelInt8) -> Contender:
+    """Quantised by NNCF, or as ONNX by ONNX Runtime's tool: of those that are installed, what is
+    faster here.
+
+    Raises:
+        Unsupported: neither is installed.
+    """
+    ways = {"nncf": _by_nncf, "onnxruntime": _by_onnx}
+    here = {name: way for name, way in ways.items() if importlib.util.find_spec(name)}
+    if not here:
+        raise Unsupported(
+            "it has no quantiser of its own; pip install nncf, or onnxruntime and onnx"
+        )
+    return fastest(
+        [
+            _contender(
+                _compiled(way(problem)),
+                list(problem.inputs),
+                note=f"quantised by {name}, converted and packed before the clock",
+            )
+            for name, way in here.items()
+        ],
+        problem,
+    )
+
+
+def _by_nncf(problem: ModelInt8) -> Any:
+    """Post-training quantisation with its defaults: symmetric, biases corrected."""
+    import nncf
+
+    images = [image.contiguous().numpy() for image in problem.calibration]
+    nncf.set_log_level(logging.ERROR)
+    network, inputs = _converted(problem), nncf.Dataset(images)
+    with redirect_stdout(io.StringIO()):  # progress bars
+        return nncf.quantize(network, inputs, target_device=nncf.TargetDevice.CPU)
+
+
+def _by_onnx(problem: ModelInt8) -> Any:
+    import openvino
+
+    network = quantised_onnx.network(problem)
+    return openvino.Core().read_model(network.data)
 
 
 def int8_gemm(problem: Int8Gemm) -> Contender:
@@ -182,5 +236,6 @@ PEER = Peer(
         "nms": nms,
         "int8_gemm": int8_gemm,
         "model": model,
+        "model_int8": model_int8,
     },
 )

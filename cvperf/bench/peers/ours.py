@@ -28,6 +28,7 @@ from cvperf.bench.problems.elementwise import (
 from cvperf.bench.problems.int4_linear import Int4Linear
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
+from cvperf.bench.problems.model_int8 import ModelInt8
 from cvperf.bench.problems.nms import BatchedNms, Nms, NmsPadded, SoftNms
 from cvperf.bench.problems.paste_masks import PasteMasks
 from cvperf.bench.problems.pipeline import Pipeline
@@ -211,6 +212,15 @@ def model(problem: Model) -> Contender:
     return Contender(lambda: fast(*p.inputs), context=inference, note="cvperf.optimize()")
 
 
+def model_int8(problem: ModelInt8) -> Contender:
+    p = problem
+    config = cvperf.Int8Config(calibration=p.calibration)
+    fast = cvperf.optimize(p.module, config, example_inputs=p.inputs)
+    return Contender(
+        lambda: fast(*p.inputs), context=inference, note="cvperf.optimize(), cvperf.Int8Config"
+    )
+
+
 def training(problem: Training) -> Contender:
     module, step = problem.trainee()
     return Contender(step, lambda _: gradients(module), cvperf.use, note="in cvperf.use()")
@@ -230,7 +240,7 @@ def _makers() -> dict[str, Any]:
         *(nms, batched_nms, nms_padded, soft_nms),
         *(int8_gemm, conv2d_int8, int4_linear),
         *(paste_masks, bias_activation, quantize, dequantize, normalize_image),
-        *(model, training, pipeline),
+        *(model, model_int8, training, pipeline),
     )
     return {maker.__name__: maker for maker in makers}
 

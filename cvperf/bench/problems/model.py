@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvperf.bench.accuracy import largest_error
@@ -35,6 +36,11 @@ class ModelShape(Shape):
     @property
     def subject(self) -> str:
         return self.model
+
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """Of the module that every peer is given."""
+        return self.torch_dtype
 
     @cached_property
     def flop(self) -> int:
@@ -76,8 +82,8 @@ class Model(Problem):
         size = shape._input_size
         image = torch.rand(size, generator=generator(seed, device), device=device)
         settle_batch_norm(module, image.cpu())
-        self.module = module.to(device, shape.torch_dtype)
-        self.inputs = (image.to(shape.torch_dtype, memory_format=shape.memory_format),)
+        self.module = module.to(device, shape.weights_dtype)
+        self.inputs = (image.to(shape.weights_dtype, memory_format=shape.memory_format),)
 
     @property
     def tolerance(self) -> float:
@@ -115,7 +121,7 @@ def settle_batch_norm(module: nn.Module, batch: Tensor) -> None:
     With random weights and the statistics of initialisation, activations grow or fade from layer
     to layer until nothing that is compared means anything.
     """
-    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     for norm in norms:
         norm.momentum = 1.0  # this one batch replaces the initial statistics
     module.train()
