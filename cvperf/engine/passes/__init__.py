@@ -11,7 +11,6 @@ from torch import fx
 from cvperf.engine.passes.activation import fuse_activation
 from cvperf.engine.passes.affine import fold_affine
 from cvperf.engine.passes.batch_norm import fold_batch_norm
-from cvperf.engine.passes.binary import fix_binary_weights
 from cvperf.engine.passes.constants import fold_constants
 from cvperf.engine.passes.convolution import name_convolutions
 from cvperf.engine.passes.residual import fuse_residual
@@ -22,7 +21,6 @@ def fuse(graph: fx.GraphModule) -> None:
     """All of them, in place."""
     name_convolutions(graph)
     rewrite_transposed(graph)
-    fix_binary_weights(graph)
     fold_constants(graph)
     fold_batch_norm(graph)
     fold_affine(graph)
