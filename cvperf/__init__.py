@@ -33,6 +33,7 @@ __all__ = [
     "ops",
     "optimize",
     "profile",
+    "sensitivity",
     "use",
 ]
 
@@ -43,6 +44,10 @@ def __getattr__(name: str) -> Any:
         from cvperf.dropin import optimize
 
         return getattr(optimize, name)
+    if name == "sensitivity":
+        from cvperf.dropin.sensitivity import sensitivity
+
+        return sensitivity
     if name == "profile":
         from cvperf.profiler import profile
 
