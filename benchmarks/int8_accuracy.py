@@ -66,7 +66,7 @@ def views(file: Path, crops: bool) -> list[Tensor]:
         ]
     )
     image = prepare(Image.open(file).convert("RGB"))[None]
-    *corners, middle = v2.FiveCrop(224)(image)
+    *corners, middle = (each.contiguous() for each in v2.FiveCrop(224)(image))
     return [middle, *corners] if crops else [middle]
 
 
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     def measure(name: str, config: cvperf.Int8Config) -> None:
         fast = cvperf.optimize(model, config)
         print(f"{name}: {compared(torch.cat([fast(view) for view in tests]), expected)}")
-        (plan,) = fast.explain().plans
+        plan = fast.explain().plans[0]
         memory = f"arena {plan.arena_bytes / 1e6:.2f} MB, weights {plan.weight_bytes / 1e6:.2f} MB"
         print(f"  {memory}", flush=True)
 

@@ -87,6 +87,11 @@ class Seen:
         self.inputs += 1
         self.mean = torch.lerp(self.mean, rows.mean(0), 1 / self.inputs)
 
+    @property
+    def furthest(self) -> Tensor:
+        """How far from zero each channel goes."""
+        return torch.maximum(self.most, -self.least)
+
     def scaled(self, factor: Tensor) -> Seen:
         """What would have occurred if each channel were multiplied by a factor [C] above 0."""
         sample = copy.copy(self.sample)

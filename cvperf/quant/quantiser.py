@@ -61,7 +61,8 @@ class Quantiser:
         Returns:
             What a byte of each value stands for, and [C], the mean of each of its channels.
         """
-        factors = equalise(graph, {name: seen.most for name, seen in self._observers.seen.items()})
+        extents = {name: seen.furthest for name, seen in self._observers.seen.items()}
+        factors = equalise(graph, extents)
         if self._ranges is None:
             seen = {
                 name: each.scaled(factors[name]) if name in factors else each
