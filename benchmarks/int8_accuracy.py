@@ -95,13 +95,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     float_model = cvperf.optimize(model)
     expected = torch.cat([float_model(view) for view in tests])
 
-    def measure(name: str, config: cvperf.Int8Config) -> None:
+    def measure(name: str, config: cvperf.FusionConfig) -> None:
         fast = cvperf.optimize(model, config)
-        print(f"{name}: {compared(torch.cat([fast(view) for view in tests]), expected)}")
+        found = torch.cat([fast(view) for view in tests])
+        step = 5 if asked.crops else 1
+        print(f"{name}, whole: {compared(found[::step], expected[::step])}")
+        if asked.crops:
+            print(f"{name}, crops: {compared(found, expected)}")
         plan = fast.explain().plans[0]
         memory = f"arena {plan.arena_bytes / 1e6:.2f} MB, weights {plan.weight_bytes / 1e6:.2f} MB"
         print(f"  {memory}", flush=True)
 
+    measure("bfloat16", cvperf.Bf16Config())
     for observer in asked.observer:
         config = cvperf.Int8Config(
             calibration=calibration, observer=observer, skip=tuple(asked.skip)

@@ -92,6 +92,8 @@ def _streams(graph: fx.GraphModule) -> list[tuple[list[fx.Node], list[fx.Node]]]
         if node.target == CONV2D and node not in known:
             writers = [node]
             for each in writers:  # which grows
+                if each.target != CONV2D:
+                    continue  # an image that is no layer's ties the stream down: see _writes
                 tied = [each.args[RESIDUAL], *(n for n in each.users if _adds(n, each))]
                 writers += [n for n in tied if isinstance(n, fx.Node) and n not in writers]
             known.update(writers)

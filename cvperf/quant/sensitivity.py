@@ -80,7 +80,8 @@ class MixedPlan:
         skip: their names, for ``Int8Config(skip=...)``.
         loss: measured, all other layers on integers.
         float_work: share of the work that stays in float.
-        extra_bytes: what their weights take more than on integers.
+        extra_bytes: what their weights take more than on integers, without the further forms that
+            float kernels pack them into.
     """
 
     skip: tuple[str, ...]
