@@ -118,12 +118,11 @@ def _writes(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _reads(graph: fx.GraphModule, node: fx.Node) -> bool:
-    return (
-        node.target == CONV2D
-        and node.args[GROUPS] == 1
-        and weight_of(graph, node.args[WEIGHT]) is not None
-        and all(node.args[each] is not node.args[INPUT] for each in (BIAS, RESIDUAL))
-    )
+    """Whether a convolution's weight takes a factor of each channel that it reads."""
+    if node.target != CONV2D or node.args[GROUPS] != 1:
+        return False
+    twice = any(node.args[each] is node.args[INPUT] for each in (BIAS, RESIDUAL))
+    return not twice and weight_of(graph, node.args[WEIGHT]) is not None
 
 
 def _scale(
