@@ -35,6 +35,7 @@ __all__ = [
     "ops",
     "optimize",
     "profile",
+    "sensitivity",
     "use",
 ]
 
@@ -45,6 +46,10 @@ def __getattr__(name: str) -> Any:
         from cvperf.dropin import optimize
 
         return getattr(optimize, name)
+    if name == "sensitivity":
+        from cvperf.dropin.sensitivity import sensitivity
+
+        return sensitivity
     if name == "profile":
         from cvperf.profiler import profile
 

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from cvperf.errors import ArgumentError, describe
+from cvperf.quant.ranges import RANGES
 
 
 @dataclass(frozen=True)
@@ -37,27 +38,33 @@ class Bf16Config(FusionConfig):
 
 @dataclass(frozen=True)
 class Int8Config(FusionConfig):
-    """Convolutions on 8-bit integers, ranges chosen by what occurs in a few real inputs.
+    """Layers on 8-bit integers, ranges chosen by what occurs in a few real inputs.
 
     Activations are uint8 with one scale and zero point an image, weights int8 with one scale a
-    filter. float32 models; what is no convolution, and layers that are left out, stay float32.
+    filter. float32 models; what is neither a convolution nor fully connected, and layers that are
+    left out, stay float32.
 
     Attributes:
         calibration: inputs to run, each a tensor or a tuple of the call's arguments; a hundred
             photos of the kind that will come are plenty. Read once, by ``optimize``.
         observer: ``"minmax"`` takes the extremes; ``"histogram"`` the range that loses least in
-            the mean square (torchao's HistogramObserver), better where there are outliers.
+            the mean square (torchao's observers both), ``"percentile"`` all but a ten-thousandth of
+            the values at either end, ``"entropy"`` the range that changes the distribution least.
+        per_channel: one scale of a weight for each filter; False for one a layer, which is what
+            some other runtimes have, and less accurate.
         skip: names of layers to leave in float, with ``*`` and ``?``: ``("features.0", "head.*")``.
     """
 
     calibration: Iterable[Any] = ()
     observer: str = "minmax"
+    per_channel: bool = True
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.observer not in ("minmax", "histogram"):
-            raise ArgumentError(f"observer must be 'minmax' or 'histogram', got {self.observer!r}")
+        if self.observer not in RANGES:
+            names = ", ".join(map(repr, RANGES))
+            raise ArgumentError(f"observer must be one of {names}; got {self.observer!r}")
         if isinstance(self.skip, str) or not all(isinstance(each, str) for each in self.skip):
             raise TypeError(f"skip must be a tuple of names, got {describe(self.skip)}")
 

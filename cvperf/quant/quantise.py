@@ -1,8 +1,8 @@
-"""Convolutions on bytes: where a graph's images become uint8, and where they come back.
+"""Layers on bytes: where a graph's values become uint8, and where they come back.
 
 A convolution of fixed weight reads bytes and writes bytes if somebody after it can read them, else
-float32. Weights are int8, symmetric, one scale a filter. Pooling and concatenation stay on bytes;
-everything else sees floats.
+float32. Weights are int8, symmetric, one scale a filter. Pooling and concatenation stay on bytes. A
+fully connected layer reads bytes and writes float32; everything else sees floats.
 
 Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", CVPR 2018.
@@ -27,11 +27,10 @@ from cvperf.engine.passes.convolution import (
     weight_of,
 )
 from cvperf.ops.conv2d_int8 import pack_conv2d_int8
-from cvperf.quant.observe import BYTE, Scale, union
+from cvperf.ops.int8_gemm import MAX_K_UNSIGNED, pack_int8
+from cvperf.quant.observe import AVG_POOL, BYTE, CAT, LINEAR, MAX_POOL, Scale, union
 
 _ATEN, _OURS = torch.ops.aten, torch.ops.cvperf
-_MAX_POOL, _AVG_POOL = _ATEN.max_pool2d.default, _ATEN.avg_pool2d.default
-_CAT = _ATEN.cat.default
 
 
 class Quantise:
@@ -43,6 +42,7 @@ class Quantise:
         means: [C], of each channel of these images: what a weight loses by rounding, times the mean
             of what it meets, is given back by the bias (Nagel et al., ICCV 2019).
         takes: whether the layer of this name is to be on bytes.
+        per_channel: one scale of the weight a filter; else one a layer.
     """
 
     def __init__(
@@ -51,30 +51,42 @@ class Quantise:
         scales: Mapping[str, Scale],
         means: Mapping[str, Tensor],
         takes: Callable[[str], bool],
+        per_channel: bool = True,
     ) -> None:
         self.graph = graph
         self._takes = takes
-        self._means = means
+        self.per_channel = per_channel
+        self.means = dict(means)
         self.scales = dict(scales)
         self._bytes: dict[fx.Node, fx.Node] = {}  # a float value's bytes
         self._floats: dict[fx.Node, fx.Node] = {}  # and back
 
     def run(self) -> int:
-        """How many convolutions are on bytes now."""
+        """How many layers are on bytes now."""
         nodes = list(self.graph.graph.nodes)
         self._layers = {node for node in nodes if self._is_layer(node)}
         self._moves = self._movable(nodes)
         self._share_scales()
+        connected = 0
         for node in nodes:
             if node in self._layers:
                 self._layer(node)
             elif node in self._moves:
                 self._move(node)
+            elif self._is_linear(node):
+                self._linear(node)
+                connected += 1
         self.graph.graph.eliminate_dead_code()
+        drop_unused_weights(self.graph)
         self.graph.recompile()
-        return len(self._layers)
+        return len(self._layers) + connected
 
     # --- which
+
+    def layers(self) -> list[fx.Node]:
+        """The convolutions and fully connected layers that will be on bytes."""
+        nodes = self.graph.graph.nodes
+        return [node for node in nodes if self._is_layer(node) or self._is_linear(node)]
 
     def _is_layer(self, node: fx.Node) -> bool:
         if node.target != CONV2D or weight_of(self.graph, node.args[WEIGHT]) is None:
@@ -85,7 +97,23 @@ class Quantise:
             self._takes(layer_name(node))
             and node.meta["val"].dtype == torch.float32
             and all(each.name in self.scales for each in images)
+            and len(self.means[images[0].name]) == images[0].meta["val"].shape[1]
             and (bias is None or weight_of(self.graph, bias) is not None)
+        )
+
+    def _is_linear(self, node: fx.Node) -> bool:
+        if node.target != LINEAR or not isinstance(node.args[0], fx.Node):
+            return False
+        found = arguments(node)
+        weight = weight_of(self.graph, found["weight"])
+        return (
+            weight is not None
+            and weight.dim() == 2
+            and weight.shape[1] <= MAX_K_UNSIGNED
+            and (found["bias"] is None or weight_of(self.graph, found["bias"]) is not None)
+            and self._takes(layer_name(node))
+            and node.meta["val"].dtype == torch.float32
+            and node.args[0].name in self.scales
         )
 
     def _movable(self, nodes: Sequence[fx.Node]) -> set[fx.Node]:
@@ -122,10 +150,10 @@ class Quantise:
         assert isinstance(image, fx.Node)
         weight = weight_of(self.graph, node.args[WEIGHT])
         assert weight is not None
-        steps, scale_weight = _symmetric(weight)
+        steps, scale_weight = symmetric(weight, self.per_channel)
         packed = pack_conv2d_int8(steps, groups)  # type: ignore[arg-type]
         lost = steps.float() * scale_weight.view(-1, 1, 1, 1) - weight
-        bias = self._corrected(node, lost, self._means[image.name])
+        bias = self._corrected(node, node.args[BIAS], lost, self.means[image.name])
         out = self.scales[node.name]
         to_bytes = any(self._reads_bytes(user) for user in node.users)
         kept = self.scales[residual.name] if isinstance(residual, fx.Node) and to_bytes else out
@@ -162,11 +190,49 @@ class Quantise:
             )
         self._replace(node, new, to_bytes)
 
-    def _corrected(self, node: fx.Node, lost: Tensor, mean: Tensor) -> fx.Node:
+    def _linear(self, node: fx.Node) -> None:
+        found = arguments(node)
+        rows, weight = found["input"], weight_of(self.graph, found["weight"])
+        assert weight is not None
+        filters = weight[:, :, None, None]
+        steps, scale = symmetric(filters, self.per_channel)
+        lost = steps.float() * scale.view(-1, 1, 1, 1) - filters
+        bias = self._corrected(node, found["bias"], lost, self.means[rows.name])
+        source, many = self.scales[rows.name], rows.meta["val"].dim() != 2
+        fixed = (
+            add_weight(self.graph, node, "packed", pack_int8(steps.flatten(1).t()).data),
+            len(weight),
+            *(
+                add_weight(self.graph, node, name, value)
+                for name, value in (
+                    ("scale", torch.tensor([source.scale])),
+                    ("scale", scale),
+                    ("zero_point", torch.tensor([source.zero_point], dtype=torch.int32)),
+                )
+            ),
+            bias,
+            None,
+            torch.float32,
+        )
+        call = self.graph.graph.call_function
+        with self.graph.graph.inserting_before(node):
+            read = self._as_bytes(rows, node)
+            if many:
+                read = call(_ATEN.reshape.default, (read, [-1, weight.shape[1]]))
+            new = call(_OURS.int8_gemm.default, (read, *fixed))
+            if many:
+                sizes = [call(_ATEN.sym_size.int, (rows, i)) for i in range(_rank(rows) - 1)]
+                new = call(_ATEN.reshape.default, (new, [*sizes, len(weight)]))
+        new.meta = dict(node.meta)
+        if node.name in self.scales:
+            self.scales[new.name] = self.scales[node.name]
+            self.means[new.name] = self.means[node.name]
+        node.replace_all_uses_with(new)
+        self.graph.graph.erase_node(node)
+
+    def _corrected(self, node: fx.Node, held: object, lost: Tensor, mean: Tensor) -> fx.Node:
         """The layer's bias, less what the rounding of its weight adds on average."""
-        bias, groups = weight_of(self.graph, node.args[BIAS]), len(mean) // lost.shape[1]
-        means = mean.view(groups, 1, -1)  # the channels that the filters of each group read
-        shift = (lost.sum((2, 3)).view(groups, -1, lost.shape[1]) * means).sum(2).flatten()
+        bias, shift = weight_of(self.graph, held), lost_bias(lost, mean)
         return add_weight(self.graph, node, "bias", -shift if bias is None else bias - shift)
 
     def _move(self, node: fx.Node) -> None:
@@ -227,10 +293,10 @@ class Quantise:
 
 def _only_moves(node: fx.Node) -> bool:
     """Whether what a node gives are its input's values, or means of them, on the same scale."""
-    if node.target == _AVG_POOL:
+    if node.target == AVG_POOL:
         found = arguments(node)
         return not any(found["padding"]) and found["divisor_override"] is None
-    return node.target in (_MAX_POOL, _CAT, DEPTH_TO_SPACE)
+    return node.target in (MAX_POOL, CAT, DEPTH_TO_SPACE)
 
 
 def layer_name(node: fx.Node) -> str:
@@ -247,9 +313,34 @@ def _images(node: fx.Node) -> list[fx.Node]:
     return [each for each in every if isinstance(each, fx.Node)]
 
 
-def _symmetric(weight: Tensor) -> tuple[Tensor, Tensor]:
+def _rank(node: fx.Node) -> int:
+    return int(node.meta["val"].dim())
+
+
+def symmetric(weight: Tensor, per_channel: bool = True) -> tuple[Tensor, Tensor]:
     """int8 [O, C / groups, kh, kw], and float32 [O]: what a step of each filter stands for."""
     most = weight.float().abs().amax((1, 2, 3)).clamp(min=1e-12)
-    scale = most / 127
+    scale = (most if per_channel else most.max().expand_as(most).contiguous()) / 127
     steps = (weight.float() / scale.view(-1, 1, 1, 1)).round().clamp(-127, 127).to(torch.int8)
     return steps, scale
+
+
+def lost_bias(lost: Tensor, mean: Tensor) -> Tensor:
+    """[O]: what the difference of a rounded weight [O, C / groups, kh, kw] adds on average.
+
+    Args:
+        lost: that difference.
+        mean: [C], of the channels that it meets.
+    """
+    groups = len(mean) // lost.shape[1]
+    means = mean.view(groups, 1, -1)  # the channels that the filters of each group read
+    return (lost.sum((2, 3)).view(groups, -1, lost.shape[1]) * means).sum(2).flatten()
+
+
+def drop_unused_weights(graph: fx.GraphModule) -> None:
+    """What no node reads any more: the floats that were packed into bytes."""
+    read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
+    for name in [*dict(graph.named_parameters()), *dict(graph.named_buffers())]:
+        if name not in read:
+            owner, _, last = name.rpartition(".")
+            delattr(graph.get_submodule(owner), last)

@@ -18,6 +18,8 @@ class Rules(Protocol):
 
     @property
     def observer(self) -> str: ...
+    @property
+    def per_channel(self) -> bool: ...
     def takes(self, name: str) -> bool: ...
 
 
@@ -31,6 +33,7 @@ class Quantiser:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._observers = Observers(rules.observer)
+        self._ranges: tuple[dict[str, Scale], dict[str, Tensor]] | None = None
         self._quantised: WeakSet[fx.GraphModule] = WeakSet()
         self.is_observing = True
 
@@ -46,12 +49,27 @@ class Quantiser:
         return list(Calibration(graph, self._observers).run(*inputs))
 
     def quantise(self, graph: fx.GraphModule) -> None:
-        """Put a graph's convolutions on bytes, once; ranges that were not observed stay float."""
+        """Put a graph's layers on bytes, once; ranges that were not observed stay float."""
         if graph not in self._quantised:
             self._quantised.add(graph)
-            seen = self._observers
-            scales, means = seen.scales(), dict(seen.mean)
-            for name, factor in equalise(graph, seen.highest).items():
-                scales[name] = Scale(float(seen.highest[name].max()) / 255, 0)
-                means[name] = means[name] * factor
-            Quantise(graph, scales, means, self._rules.takes).run()
+            scales, means = self.prepare(graph)
+            Quantise(graph, scales, means, self._rules.takes, self._rules.per_channel).run()
+
+    def prepare(self, graph: fx.GraphModule) -> tuple[dict[str, Scale], dict[str, Tensor]]:
+        """Make a graph's channels alike, and choose its ranges.
+
+        Returns:
+            What a byte of each value stands for, and [C], the mean of each of its channels.
+        """
+        extents = {name: seen.furthest for name, seen in self._observers.seen.items()}
+        factors = equalise(graph, extents)
+        if self._ranges is None:
+            seen = {
+                name: each.scaled(factors[name]) if name in factors else each
+                for name, each in self._observers.seen.items()
+            }
+            means = {name: each.mean for name, each in seen.items()}
+            self._ranges = self._observers.scales(factors), means
+            self._observers.forget_samples()
+        scales, means = self._ranges
+        return dict(scales), dict(means)

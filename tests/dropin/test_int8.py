@@ -32,7 +32,7 @@ class Block(nn.Module):
 
 
 class Net(nn.Module):
-    """Pools and concatenations on bytes; a mean and a head in float."""
+    """Pools and concatenations on bytes; a mean in float, a head on bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,14 +71,78 @@ def steps(fast: OptimizedModel) -> dict[str, int]:
     return fast.explain().plans[-1].ours
 
 
-@pytest.mark.parametrize("observer", ["minmax", "histogram"])
+@pytest.mark.parametrize("observer", ["minmax", "histogram", "percentile", "entropy"])
 def test_answers_are_near(net: nn.Module, observer: str) -> None:
-    fast = cvperf.optimize(net, cvperf.Int8Config(calibration=images(4), observer=observer))
+    config = cvperf.Int8Config(calibration=images(4), observer=observer, skip=("head",))
+    fast = cvperf.optimize(net, config)
     assert nearness(net, fast, images(8, seed=1)) > 0.97
     found = steps(fast)
     assert found["conv2d_int8"] == 5
     assert found["quantize"] == 1, "the image alone is turned into bytes"
     assert not any(name.startswith("conv2d,") for name in found)
+
+
+class Tokens(nn.Module):
+    """Fully connected layers on images' tokens, and on one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 24, 8, 8)
+        self.up, self.down = nn.Linear(24, 50, bias=False), nn.Linear(50, 24)
+        self.head = nn.Linear(24, 9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = x + self.down(torch.nn.functional.gelu(self.up(x)))
+        return self.head(x[:, 0])
+
+
+def test_fully_connected_layers_are_on_bytes() -> None:
+    torch.manual_seed(3)
+    model = Tokens().eval()
+    fast = cvperf.optimize(model, cvperf.Int8Config(calibration=images(32)))
+    for shape in ((2, 3, 32, 32), (3, 3, 32, 32), (1, 3, 40, 24)):
+        batch = images(1, *shape, seed=2)[0]
+        with torch.no_grad():
+            expected = model(batch)
+        assert (fast(batch) - expected).abs().max() < 0.05 * expected.abs().max()
+        assert steps(fast)["linear_int8"] == 3
+        assert "linear" not in steps(fast)
+    config = cvperf.Int8Config(calibration=images(2), skip=("up", "head"))
+    found = steps(cvperf.optimize(model, config, example_inputs=images(1)[0]))
+    assert (found["linear_int8"], found["linear"]) == (1, 2)
+
+
+def test_weights_are_a_quarter() -> None:
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Conv2d(32, 64, 3), nn.Flatten(), nn.Linear(64, 256)).eval()
+    image = torch.rand(1, 32, 3, 3)
+    fast = cvperf.optimize(model, cvperf.Int8Config(calibration=[image]), image)
+    (plan,) = fast.explain().plans
+    exact = sum(each.numel() for each in model.parameters())
+    assert exact < plan.weight_bytes < 1.15 * exact, "a byte a number, four for a filter's scale"
+    assert f"weights {plan.weight_bytes / 1e6:.1f} MB" in str(plan)
+    graph = fast._captured[0].graph
+    held = [*graph.parameters(), *graph.buffers()]
+    assert not [each for each in held if each.dtype == torch.float32 and each.dim() > 1]
+
+
+def test_one_scale_a_layer_loses_more() -> None:
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(16, 8)).eval()
+    with torch.no_grad():
+        model[0].weight *= torch.logspace(0, -2, 16).view(-1, 1, 1, 1)
+        model[2].weight /= torch.logspace(0, -2, 16)
+    batches = images(6, 4, 3, 3, 3)
+    near = [
+        nearness(model, cvperf.optimize(model, config), batches)
+        for config in (
+            cvperf.Int8Config(calibration=batches, per_channel=each, skip=("2",))
+            for each in (True, False)
+        )
+    ]
+    assert near[0] > near[1]
+    assert 1 - near[1] > 3 * (1 - near[0])
 
 
 class Dense(nn.Module):
@@ -149,7 +213,7 @@ def test_a_model_that_is_split_is_calibrated_in_its_parts() -> None:
             return self.one(x) if x.mean() > 0 else self.two(x).flatten(1)[:, :5]
 
     model = Decides().eval()
-    fast = cvperf.optimize(model, cvperf.Int8Config(calibration=images(2)))
+    fast = cvperf.optimize(model, cvperf.Int8Config(calibration=images(2), skip=("head",)))
     twin = copy.deepcopy(fast)
     assert torch.equal(twin(images(1)[0]), fast(images(1)[0]))
     assert twin.explain() == fast.explain()

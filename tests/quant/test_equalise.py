@@ -87,3 +87,58 @@ def test_what_two_read_is_left_alone() -> None:
     engine.fuse(graph)
     name = next(node.name for node in graph.graph.nodes if node.target == CONV2D)
     assert equalise(graph, {name: torch.rand(4)}) == {}
+
+
+class Stream(nn.Module):
+    """Two blocks add to what a first layer writes; channels differ by up to 50."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+        self.ups = nn.ModuleList(nn.Conv2d(8, 16, 1) for _ in range(2))
+        self.downs = nn.ModuleList(nn.Conv2d(16, 8, 1) for _ in range(2))
+        spread = torch.logspace(0, -1.7, 8)
+        with torch.no_grad():
+            for layer in (self.first, *self.downs):
+                layer.weight *= spread.view(-1, 1, 1, 1)  # type: ignore[operator]
+                layer.bias *= spread  # type: ignore[operator]
+            for layer in (self.last, *self.ups):
+                layer.weight /= spread.view(1, -1, 1, 1)  # type: ignore[operator]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x = x + self.downs[0](torch.relu(self.ups[0](x)))
+        x = torch.relu(x + self.downs[1](torch.relu(self.ups[1](x))))
+        return self.last(x).flatten(1)
+
+
+def test_a_stream_is_scaled_as_one() -> None:
+    torch.manual_seed(1)
+    model, inputs = Stream().eval(), images(0)
+    graph = engine.capture(model, (inputs[0],), {}).graph
+    engine.fuse(graph)
+    layers = [node for node in graph.graph.nodes if node.target == CONV2D]
+    writers = [node.name for node in layers if node.meta["val"].shape[1] == 8]
+    spread = torch.logspace(0, -1.7, 8)
+    factors = equalise(graph, dict.fromkeys(writers, spread))
+    assert set(factors) == set(writers)
+    assert len(writers) == 3
+    for name in writers:
+        torch.testing.assert_close(factors[name], spread.rsqrt())
+    with torch.no_grad():
+        for each in inputs:
+            torch.testing.assert_close(graph(each)[0], model(each), atol=1e-5, rtol=1e-4)
+
+
+def test_a_stream_that_something_else_reads_is_left_alone() -> None:
+    class Read(Stream):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.last(x + self.downs[0](torch.relu(self.ups[0](x)))) * x.mean()
+
+    graph = engine.capture(Read().eval(), (images(0)[0],), {}).graph
+    engine.fuse(graph)
+    layers = [node for node in graph.graph.nodes if node.target == CONV2D]
+    writers = [node.name for node in layers if node.meta["val"].shape[1] == 8]
+    assert len(writers) == 2
+    assert equalise(graph, dict.fromkeys(writers, torch.rand(8) + 0.1)) == {}

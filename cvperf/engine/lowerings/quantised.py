@@ -9,8 +9,10 @@ from typing import Any
 import torch
 
 import cvperf.ops.conv2d_int8
+import cvperf.ops.int8_gemm
 import cvperf.ops.quantize  # noqa: F401  (defines the ops)
 from cvperf.backends.cpu import arithmetic
+from cvperf.backends.cpu import int8_gemm as gemm
 from cvperf.backends.cpu.conv2d_int8 import plan
 from cvperf.engine.lower import Lower, lowers
 from cvperf.engine.lowerings.arithmetic import dense
@@ -53,6 +55,24 @@ def conv2d_int8(
     read = (image, *(lower.fixed(each) for each in weights), residual)
     work = 2 * math.prod(shape) * math.prod(weight_size[1:])
     return lower.native("conv2d_int8", call, read, output, work)
+
+
+@lowers(_OURS.int8_gemm.default)
+def int8_gemm(lower: Lower, a: Value, packed: Value, n: int, *rest: Any) -> Any:
+    *vectors, activation, out_dtype = rest
+    fixed = [None if each is None else each.buffer.tensor for each in (packed, *vectors)]
+    held = fixed[0]
+    if held is None or any(
+        tensor is None for tensor, each in zip(fixed[1:], vectors, strict=True) if each is not None
+    ):
+        return NotImplemented
+    a = lower.contiguous(a)
+    call, _, shape = gemm.plan(
+        *(a.meta, held, n, fixed[1], fixed[2], fixed[3], fixed[4], activation, out_dtype)
+    )
+    output = lower.program.new(shape, out_dtype, torch.contiguous_format)
+    read = (a, *(None if each is None else lower.fixed(each) for each in fixed))
+    return lower.native("linear_int8", call, read, output, 2 * math.prod(shape) * a.shape[1])
 
 
 @lowers(_OURS.quantize.default)
