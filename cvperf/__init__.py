@@ -1,9 +1,9 @@
 """cvperf: fast kernels for convolutional networks.
 
 ``cvperf.ops`` has the ops; ``cvperf.use`` and ``cvperf.enable`` serve them to models you did not
-write; ``cvperf.optimize`` turns such a model into a plan of fused kernels; ``cvperf.explain`` says
-who ran what, and why; ``cvperf.profile`` says where time goes; ``cvperf.from_onnx`` makes a torch
-module of an ONNX file.
+write; ``cvperf.optimize`` turns such a model into a plan of fused kernels, ``cvperf.save`` and
+``cvperf.load`` keep that as a file; ``cvperf.explain`` says who ran what, and why;
+``cvperf.profile`` says where time goes; ``cvperf.from_onnx`` makes a torch module of an ONNX file.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ __all__ = [
     "enable",
     "explain",
     "from_onnx",
+    "load",
     "ops",
     "optimize",
     "profile",
+    "save",
     "use",
 ]
 
@@ -43,6 +45,10 @@ def __getattr__(name: str) -> Any:
         from cvperf.dropin import optimize
 
         return getattr(optimize, name)
+    if name in ("save", "load"):
+        from cvperf.dropin import saving
+
+        return getattr(saving, name)
     if name == "profile":
         from cvperf.profiler import profile
 

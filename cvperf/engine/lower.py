@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvperf.engine.capture import CaptureError
+from cvperf.engine.passes.layers import is_left
 from cvperf.engine.steps import NativeStep, Program, TorchStep, Value
 from cvperf.engine.weights import Weights
 from cvperf.errors import ArgumentError, UnsupportedError
@@ -43,6 +44,7 @@ class Lower(fx.Interpreter):
         super().__init__(graph)
         self.weights = weights
         self.program = Program()
+        self._is_left = False  # whether the operator at hand is to run as torch's
 
     def lower(self, inputs: Sequence[Tensor]) -> Program:
         """The program for inputs of these sizes, strides and dtypes."""
@@ -60,6 +62,10 @@ class Lower(fx.Interpreter):
         return answer if channels_last else self.contiguous(answer)
 
     # --- fx.Interpreter
+
+    def run_node(self, n: fx.Node) -> Any:
+        self._is_left = is_left(n)
+        return super().run_node(n)
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
         found = self.fetch_attr(target)
@@ -79,7 +85,7 @@ class Lower(fx.Interpreter):
 
     def ours(self, target: Any, args: Any, kwargs: Any) -> Any:
         """The operator by our kernels; NotImplemented if there is none for it."""
-        lowering = LOWERINGS.get(target)
+        lowering = None if self._is_left else LOWERINGS.get(target)
         if lowering is None:
             return NotImplemented
         known = len(self.program.steps)

@@ -104,7 +104,10 @@ class Program:
 
     def fixed(self, tensor: Tensor) -> Value:
         """A value that is always the same."""
-        return Value(tensor.to("meta"), Buffer(tensor.nbytes, tensor=tensor))
+        meta = tensor.to("meta")
+        if meta.stride() != tensor.stride():  # it has gaps or repeats itself
+            tensor = tensor.contiguous()
+        return Value(meta, Buffer(tensor.nbytes, tensor=tensor))
 
     def new(self, shape: Sequence[int], dtype: torch.dtype, format: torch.memory_format) -> Value:
         """A dense value in the arena."""

@@ -60,6 +60,22 @@ def test_other_dtypes(dtype: torch.dtype) -> None:
     torch.testing.assert_close(plan.run([image])[0].double(), expected, atol=tolerance, rtol=0)
 
 
+class Gaps(nn.Module):
+    """Fixed tensors that have gaps in memory, or repeat themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("gaps", torch.rand(2, 5, 14)[..., ::2])
+        self.register_buffer("wide", torch.rand(2, 5, 1).expand(2, 5, 7))
+
+    def forward(self, x: Tensor) -> Any:
+        return x * self.gaps, x + self.wide, torch.cumsum(self.gaps, 1) + x
+
+
+def test_fixed_tensors_with_gaps() -> None:
+    check(Gaps(), torch.rand(2, 5, 7))
+
+
 class Answers(nn.Module):
     """An input, a weight, a view of another answer, a number, nothing, and one tensor twice."""
 
