@@ -21,7 +21,7 @@ def _by_name(*values: Any) -> dict[str, Any]:
 
 
 DTYPES = _by_name(
-    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64),
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
 )
 FORMATS = _by_name(
@@ -45,8 +45,6 @@ def to_json(value: Any, nodes: Mapping[fx.Node, int]) -> Any:
         return value
     if type(value) is float:
         return value if math.isfinite(value) else {"float": str(value)}
-    if type(value) is complex:
-        return {"complex": [to_json(each, nodes) for each in (value.real, value.imag)]}
     if isinstance(value, fx.Node):
         return {"node": nodes[value]}
     if isinstance(value, list):
@@ -103,7 +101,6 @@ _READERS: dict[str, Callable[[Any, Sequence[Any]], Any]] = {
     "node": node_at,
     "tuple": lambda content, nodes: tuple(from_json(each, nodes) for each in content),
     "float": lambda content, nodes: float(content),
-    "complex": lambda content, nodes: complex(*(from_json(each, nodes) for each in content)),
     "device": lambda content, nodes: torch.device(named(content, {"cpu": "cpu"})),
     "dtype": lambda content, nodes: named(content, DTYPES),
     "memory_format": lambda content, nodes: named(content, FORMATS),
