@@ -2,8 +2,9 @@
 
 ``cvperf.ops`` has the ops and ``cvperf.nn`` layers on them; ``cvperf.use`` and ``cvperf.enable``
 serve them to models you did not write; ``cvperf.optimize`` turns such a model into a plan of fused
-kernels; ``cvperf.explain`` says who ran what, and why; ``cvperf.profile`` says where time goes;
-``cvperf.from_onnx`` makes a torch module of an ONNX file.
+kernels, ``cvperf.save`` and ``cvperf.load`` keep that as a file; ``cvperf.explain`` says who ran
+what, and why; ``cvperf.profile`` says where time goes; ``cvperf.from_onnx`` makes a torch module of
+an ONNX file.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ __all__ = [
     "enable",
     "explain",
     "from_onnx",
+    "load",
     "nn",
     "ops",
     "optimize",
     "profile",
+    "save",
     "sensitivity",
     "use",
 ]
@@ -50,6 +53,10 @@ def __getattr__(name: str) -> Any:
         from cvperf.dropin.sensitivity import sensitivity
 
         return sensitivity
+    if name in ("save", "load"):
+        from cvperf.dropin import saving
+
+        return getattr(saving, name)
     if name == "profile":
         from cvperf.profiler import profile
 

@@ -5,20 +5,32 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def replace(path: Path, content: str | bytes) -> None:
-    """Write aside, then rename: a reader sees the old file or the new one, never half of one."""
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to, which takes its place in the end.
+
+    A reader sees the old file or the new one, never half of one.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-        os.chmod(aside, 0o644)  # mkstemp gives a file that only its owner can read
-        os.replace(aside, path)
+        yield Path(name)
+        os.chmod(name, 0o644)  # mkstemp gives a file that only its owner can read
+        os.replace(name, path)
     except BaseException:
-        os.unlink(aside)
+        os.unlink(name)
         raise
+
+
+def replace(path: Path, content: str | bytes) -> None:
+    """Write a file so that it appears whole or not at all."""
+    with aside(path) as written:
+        written.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def cache_folder() -> Path:

@@ -25,6 +25,10 @@ class FusionConfig:
         if self.plans < 1:
             raise ArgumentError(f"plans must be at least 1, got {self.plans}")
 
+    def takes(self, name: str) -> bool:
+        """Whether the layer of this name is to be treated."""
+        return True
+
 
 @dataclass(frozen=True)
 class Bf16Config(FusionConfig):

@@ -30,6 +30,8 @@ def optimize(
     model: nn.Module,
     config: FusionConfig | None = None,
     example_inputs: Any = None,
+    *,
+    filter_fn: Callable[[nn.Module, str], bool] | None = None,
 ) -> OptimizedModel:
     """A module with the same call as ``model``, for inference, faster.
 
@@ -46,6 +48,14 @@ def optimize(
             :class:`Int8Config`.
         example_inputs: a tensor or a tuple of the call's arguments, to trace now; None traces at
             the first call. A second size makes a trace for all sizes.
+        filter_fn: asked once now for every module of the model, with the module and its name
+            within the model, whether ``config`` is meant for it; None for all. An operator belongs
+            to the innermost module that calls it; what a convolution takes in (batch norm,
+            activation, sum) to the convolution. What the other modules do stays float32 with
+            :class:`Bf16Config`; their convolutions stay float32 with :class:`Int8Config`, as with
+            its ``skip``; with :class:`FusionConfig` their convolutions and fully connected layers
+            run as torch's operators. Only the answers are kept, so that a lambda does not
+            keep the result from being copied or pickled.
 
     Returns:
         An :class:`OptimizedModel`. Its answers have no gradient, and it computes in the model's
@@ -65,12 +75,17 @@ def optimize(
         raise TypeError(f"model must be a torch.nn.Module, got {describe(model)}")
     if config is not None and not isinstance(config, FusionConfig):
         raise TypeError(f"config must be a FusionConfig or None, got {describe(config)}")
+    if filter_fn is not None and not callable(filter_fn):
+        raise TypeError(
+            f"filter_fn must be a function of a module and its name, got {describe(filter_fn)}"
+        )
     if any(module.training for module in model.modules()):
         raise ArgumentError(
             "model must be in evaluation mode: an optimised model is for inference. Call "
             "model.eval() first"
         )
-    optimized = OptimizedModel(model, config or FusionConfig())
+    left_out = frozenset() if filter_fn is None else _left_out(model, filter_fn)
+    optimized = OptimizedModel(model, config or FusionConfig(), "", left_out)
     if isinstance(config, Int8Config):
         optimized.calibrate(config.calibration)
     if example_inputs is not None:
@@ -85,26 +100,33 @@ class OptimizedModel(nn.Module):
         original: that model.
     """
 
-    def __init__(self, model: nn.Module, config: FusionConfig, name: str = "") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: FusionConfig,
+        name: str = "",
+        left_out: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__()
         self.__dict__["original"] = model  # not a child: nothing of it is to be found twice
         self._config = config.without_inputs() if isinstance(config, Int8Config) else config
         self._name = name
+        self._layers = Layers(self._config, name, left_out)
         self._weights = engine.Weights()
         self._captured: list[engine.Captured] = []
         self._plans: OrderedDict[Any, tuple[engine.Captured, engine.Plan]] = OrderedDict()
         self._lock = threading.RLock()
         self._split: nn.Module | None = None
         self._why = ""
-        self._quantiser = Quantiser(config) if isinstance(config, Int8Config) else None
+        self._quantiser = Quantiser(self._layers) if isinstance(config, Int8Config) else None
         self.training = False
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self._split is not None:
-            return self._run_split(args, kwargs)
         leaves, structure = pytree.tree_flatten((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         _check(tensors)
+        if self._split is not None:
+            return self._run_split(args, kwargs)
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             if self._quantiser is not None and self._quantiser.is_observing:
                 return self._observe(self._quantiser, args, kwargs, tensors)
@@ -151,11 +173,14 @@ class OptimizedModel(nn.Module):
         parts = () if self._split is None else tuple(_parts(self._split))
         return ModelExplanation(
             self._name,
-            type(self.original).__name__,
+            self._kind(),
             tuple(explain_plan(plan) for _, plan in self._plans.values()),
             self._why,
             tuple(part.explain() for part in parts),
         )
+
+    def _kind(self) -> str:
+        return type(self.original).__name__
 
     def train(self, mode: bool = True) -> OptimizedModel:
         if mode:
@@ -174,7 +199,8 @@ class OptimizedModel(nn.Module):
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are traced anew; what calibration and splitting found is kept."""
         state = {name: self.__dict__[name] for name in ("_quantiser", "_why")}
-        return OptimizedModel, (self.original, self._config, self._name), (state, self._split)
+        made_of = (self.original, self._config, self._name, self._layers.left_out)
+        return OptimizedModel, made_of, (state, self._split)
 
     def __setstate__(self, state: tuple[dict[str, Any], nn.Module | None]) -> None:
         self.__dict__.update(state[0])
@@ -199,8 +225,7 @@ class OptimizedModel(nn.Module):
             captured = self._graph_for(args, kwargs, tensors)
             if captured is None:
                 return None
-            if self._quantiser is not None:
-                self._quantiser.quantise(captured.graph)
+            self._quantise(captured)
             try:
                 plan = engine.plan(captured.graph, self._weights, tensors)
             except engine.CaptureError as error:
@@ -217,6 +242,12 @@ class OptimizedModel(nn.Module):
         for known in self._captured:
             if known.takes(args, kwargs):
                 return known
+        return self._trace(args, kwargs, tensors)
+
+    def _trace(
+        self, args: Any, kwargs: Mapping[str, Any], tensors: Sequence[Tensor]
+    ) -> engine.Captured | None:
+        """A new graph, for such a call; None if there cannot be one."""
         if len(self._captured) == MOST_CAPTURES:
             self._give_up(f"{MOST_CAPTURES} inputs in a row each needed a graph of their own")
             return None
@@ -228,17 +259,23 @@ class OptimizedModel(nn.Module):
         except engine.CaptureError as error:
             self._give_up(str(error))
             return None
+        if type(self._config) is FusionConfig:
+            engine.leave_layers(captured.graph, self._layers.takes)
         engine.fuse(captured.graph)
         if isinstance(self._config, Bf16Config):
-            engine.compute_in(captured.graph, torch.bfloat16)
+            engine.compute_in(captured.graph, torch.bfloat16, self._layers.takes)
         self._captured.append(captured)
         return captured
+
+    def _quantise(self, captured: engine.Captured) -> None:
+        if self._quantiser is not None:
+            self._quantiser.quantise(captured.graph)
 
     # --- without a plan
 
     def _give_up(self, why: str) -> None:
         self._why = why
-        self._split = _with_parts(self.original, self._config, self._name)
+        self._split = _with_parts(self.original, self._config, self._name, self._layers.left_out)
         self._plans.clear()
         self._captured.clear()
 
@@ -280,29 +317,69 @@ class ModelExplanation:
         return "\n".join(lines)
 
 
+# --- which layers
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Which layers of a part of a model its configuration is meant for.
+
+    Attributes:
+        config: of the whole model.
+        part: the part's name within the model; empty for the whole.
+        left_out: names within the model of the modules that ``filter_fn`` said no to.
+    """
+
+    config: FusionConfig
+    part: str
+    left_out: frozenset[str]
+
+    @property
+    def observer(self) -> str:
+        assert isinstance(self.config, Int8Config)
+        return self.config.observer
+
+    @property
+    def per_channel(self) -> bool:
+        assert isinstance(self.config, Int8Config)
+        return self.config.per_channel
+
+    def takes(self, name: str) -> bool:
+        """Whether it is meant for the module of this name within the part."""
+        whole = f"{self.part}.{name}".strip(".")
+        return whole not in self.left_out and self.config.takes(whole)
+
+
+def _left_out(model: nn.Module, filter_fn: Callable[[nn.Module, str], bool]) -> frozenset[str]:
+    modules = model.named_modules(remove_duplicate=False)
+    return frozenset(name for name, module in modules if not filter_fn(module, name))
+
+
 # --- a model in parts
 
 
-def _with_parts(model: nn.Module, config: FusionConfig, name: str) -> nn.Module:
+def _with_parts(
+    model: nn.Module, config: FusionConfig, name: str, left_out: frozenset[str]
+) -> nn.Module:
     """A copy of the module whose children are optimised; weights are shared."""
     twin = copy.copy(with_our_kernels(model))
     twin.__dict__["_modules"] = {
         child_name: None
         if child is None
-        else _part(child, config, f"{name}.{child_name}".lstrip("."))
+        else _part(child, config, f"{name}.{child_name}".lstrip("."), left_out)
         for child_name, child in model._modules.items()
     }
     return twin
 
 
-def _part(child: nn.Module, config: FusionConfig, name: str) -> nn.Module:
+def _part(child: nn.Module, config: FusionConfig, name: str, left_out: frozenset[str]) -> nn.Module:
     if type(child).forward is nn.Module.forward or isinstance(
         child, (nn.ModuleList, nn.ModuleDict)
     ):
-        return _with_parts(child, config, name)  # a container: its items are called
+        return _with_parts(child, config, name, left_out)  # a container: its items are called
     if next(child.parameters(), None) is None and next(child.buffers(), None) is None:
         return with_our_kernels(child)
-    return OptimizedModel(child, config, name)
+    return OptimizedModel(child, config, name, left_out)
 
 
 def _parts(module: nn.Module) -> list[OptimizedModel]:

@@ -14,11 +14,22 @@ import cvperf.engine.lowerings  # noqa: F401  (registers them)
 from cvperf.engine.capture import Captured, CaptureError, capture
 from cvperf.engine.lower import Lower
 from cvperf.engine.passes import fuse
+from cvperf.engine.passes.layers import leave_layers
 from cvperf.engine.passes.precision import compute_in
 from cvperf.engine.plan import Plan
 from cvperf.engine.weights import Weights
 
-__all__ = ["CaptureError", "Captured", "Plan", "Weights", "capture", "compute_in", "fuse", "plan"]
+__all__ = [
+    "CaptureError",
+    "Captured",
+    "Plan",
+    "Weights",
+    "capture",
+    "compute_in",
+    "fuse",
+    "leave_layers",
+    "plan",
+]
 
 
 def plan(graph: fx.GraphModule, weights: Weights, inputs: Sequence[Tensor]) -> Plan:

@@ -6,8 +6,9 @@ import contextlib
 import inspect
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, fx, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
+
+from cvperf.engine.conditions import Conditions, Expected, OpenSize, conditions_of
 
 
 class CaptureError(RuntimeError):
@@ -41,57 +44,20 @@ class Captured:
         graph: one placeholder for each tensor of the call in the order in which the call's
             arguments are flattened, ``get_attr`` for weights, a flat list of answers.
         structure: of the call's arguments, (args, kwargs).
-        leaves: what stands in it: tensors with the sizes that the graph takes, open ones as
-            symbols; and everything else, which is part of the graph.
+        conditions: gives what must hold of their leaves. Asked anew each time: passes that compare
+            open sizes add to it.
         answers: the structure of what the model returns.
     """
 
     graph: fx.GraphModule
     structure: pytree.TreeSpec
-    leaves: tuple[Any, ...]
+    conditions: Callable[[], Conditions]
     answers: pytree.TreeSpec
 
     def takes(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether the graph holds for such a call."""
         leaves, structure = pytree.tree_flatten((tuple(args), dict(kwargs)))
-        if structure != self.structure:
-            return False
-        symbols: dict[Any, int] = {}
-        for leaf, expected in zip(leaves, self.leaves, strict=True):
-            if not isinstance(expected, Tensor):
-                if type(leaf) is not type(expected) or leaf != expected:
-                    return False
-            elif not isinstance(leaf, Tensor) or not _alike(leaf, expected, symbols):
-                return False
-        return all(guard.subs(symbols) == True for guard in self._guards())  # noqa: E712 (sympy's)
-
-    def _guards(self) -> list[Any]:
-        """What the trace took for granted of open sizes, where the model's code compares them."""
-        for leaf in self.leaves:
-            for size in leaf.shape if isinstance(leaf, Tensor) else ():
-                if not isinstance(size, int):
-                    environment = size.node.shape_env
-                    return [environment.replace(guard.expr) for guard in environment.guards]
-        return []
-
-
-def _alike(tensor: Tensor, expected: Tensor, symbols: dict[Any, int]) -> bool:
-    if tensor.dtype != expected.dtype or tensor.dim() != expected.dim():
-        return False
-    for there, size in zip(tensor.shape, expected.shape, strict=True):
-        if isinstance(size, int):
-            if there != size:
-                return False
-            continue
-        symbol = size.node.expr
-        limits = size.node.shape_env.bound_sympy(symbol)
-        if not limits.lower <= there <= limits.upper:
-            return False
-        if symbol.is_symbol and symbols.setdefault(symbol, there) != there:
-            return False
-        if not symbol.is_symbol and int(symbol.subs(symbols)) != there:
-            return False
-    return True
+        return structure == self.structure and self.conditions().hold(leaves)
 
 
 def capture(
@@ -150,7 +116,8 @@ def _captured(
     expected = tuple(
         next(holes).meta["val"] if isinstance(leaf, Tensor) else leaf for leaf in leaves
     )
-    return Captured(graph, structure, expected, program.call_spec.out_spec)
+    conditions = partial(conditions_of, expected)
+    return Captured(graph, structure, conditions, program.call_spec.out_spec)
 
 
 def _first_line(error: Exception) -> str:
@@ -163,7 +130,7 @@ def _open_sizes(
 ) -> Any:
     """By the parameters of ``forward``: the dimensions of each tensor that may vary."""
     leaves, structure = pytree.tree_flatten((args, kwargs))
-    earlier = [each.leaves for each in known if each.structure == structure]
+    earlier = [each.conditions().leaves for each in known if each.structure == structure]
     dims = [_differing(leaf, [each[i] for each in earlier]) for i, leaf in enumerate(leaves)]
     args, kwargs = pytree.tree_unflatten(dims, structure)
     return dict(inspect.signature(model.forward).bind(*args, **kwargs).arguments)
@@ -172,14 +139,15 @@ def _open_sizes(
 def _differing(leaf: Any, earlier: Sequence[Any]) -> dict[int, Any] | None:
     if not isinstance(leaf, Tensor):
         return None
-    like = [each for each in earlier if isinstance(each, Tensor) and each.dim() == leaf.dim()]
+    like = [
+        each.shape
+        for each in earlier
+        if isinstance(each, Expected) and len(each.shape) == leaf.dim()
+    ]
     return {
         dim: torch.export.Dim.AUTO
         for dim in range(leaf.dim())
-        if any(
-            not isinstance(each.shape[dim], int) or each.shape[dim] != leaf.shape[dim]
-            for each in like
-        )
+        if any(isinstance(shape[dim], OpenSize) or shape[dim] != leaf.shape[dim] for shape in like)
     }
 
 

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvperf.engine.capture import CaptureError
+from cvperf.engine.passes.layers import is_left
 from cvperf.engine.steps import Buffer, NativeStep, Program, TorchStep, Value
 from cvperf.engine.weights import Weights
 from cvperf.errors import ArgumentError, UnsupportedError
@@ -54,6 +55,7 @@ class Lower(fx.Interpreter):
         self.weights = weights
         self.program = Program()
         self._computed: set[Buffer] = set()
+        self._is_left = False  # whether the operator at hand is to run as torch's
 
     def lower(self, inputs: Sequence[Tensor]) -> Program:
         """The program for inputs of these sizes, strides and dtypes."""
@@ -74,6 +76,10 @@ class Lower(fx.Interpreter):
         return answer if channels_last else self.contiguous(answer)
 
     # --- fx.Interpreter
+
+    def run_node(self, n: fx.Node) -> Any:
+        self._is_left = is_left(n)
+        return super().run_node(n)
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
         found = self.fetch_attr(target)
@@ -125,7 +131,7 @@ class Lower(fx.Interpreter):
 
     def ours(self, target: Any, args: Any, kwargs: Any) -> Any:
         """The operator by our kernels; NotImplemented if there is none for it."""
-        lowering = LOWERINGS.get(target)
+        lowering = None if self._is_left else LOWERINGS.get(target)
         if lowering is None:
             return NotImplemented
         known = len(self.program.steps)

@@ -104,10 +104,10 @@ class Program:
 
     def fixed(self, tensor: Tensor) -> Value:
         """A value that is always the same."""
-        strided = torch.empty_strided(  # to("meta") leaves no gaps
-            tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
-        )
-        return Value(strided, Buffer(tensor.nbytes, tensor=tensor))
+        meta = tensor.to("meta")
+        if meta.stride() != tensor.stride():  # it has gaps or repeats itself
+            tensor = tensor.contiguous()
+        return Value(meta, Buffer(tensor.nbytes, tensor=tensor))
 
     def new(self, shape: Sequence[int], dtype: torch.dtype, format: torch.memory_format) -> Value:
         """A dense value in the arena."""

@@ -26,6 +26,7 @@ from cvperf.engine.passes.convolution import (
     arguments,
     weight_of,
 )
+from cvperf.engine.passes.layers import layer_name
 from cvperf.ops.conv2d_int8 import pack_conv2d_int8
 from cvperf.ops.int8_gemm import MAX_K_UNSIGNED, pack_int8
 from cvperf.quant.observe import AVG_POOL, BYTE, CAT, LINEAR, MAX_POOL, Scale, union
@@ -297,13 +298,6 @@ def _only_moves(node: fx.Node) -> bool:
         found = arguments(node)
         return not any(found["padding"]) and found["divisor_override"] is None
     return node.target in (MAX_POOL, CAT, DEPTH_TO_SPACE)
-
-
-def layer_name(node: fx.Node) -> str:
-    """The name within the model of the module that a node comes from; empty for the model."""
-    stack = node.meta.get("nn_module_stack") or {}
-    names = [str(name) for name, _ in stack.values()]
-    return names[-1] if names else ""
 
 
 def _images(node: fx.Node) -> list[fx.Node]:

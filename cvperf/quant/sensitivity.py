@@ -23,10 +23,11 @@ from cvperf.engine.passes.convolution import (
     arguments,
     weight_of,
 )
+from cvperf.engine.passes.layers import layer_name
 from cvperf.ops._packed import pack_conv2d
 from cvperf.ops.conv2d import conv2d
 from cvperf.quant.observe import Scale
-from cvperf.quant.quantise import Quantise, layer_name, lost_bias, symmetric
+from cvperf.quant.quantise import Quantise, lost_bias, symmetric
 
 
 @dataclass(frozen=True)

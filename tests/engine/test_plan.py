@@ -60,6 +60,22 @@ def test_other_dtypes(dtype: torch.dtype) -> None:
     torch.testing.assert_close(plan.run([image])[0].double(), expected, atol=tolerance, rtol=0)
 
 
+class Gaps(nn.Module):
+    """Fixed tensors that have gaps in memory, or repeat themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("gaps", torch.rand(2, 5, 14)[..., ::2])
+        self.register_buffer("wide", torch.rand(2, 5, 1).expand(2, 5, 7))
+
+    def forward(self, x: Tensor) -> Any:
+        return x * self.gaps, x + self.wide, torch.cumsum(self.gaps, 1) + x
+
+
+def test_fixed_tensors_with_gaps() -> None:
+    check(Gaps(), torch.rand(2, 5, 7))
+
+
 class Answers(nn.Module):
     """An input, a weight, a view of another answer, a number, nothing, and one tensor twice."""
 
@@ -138,18 +154,3 @@ def test_the_arena_holds_what_lives_at_once() -> None:
     plan = planned(model, torch.rand(1, 8, 32, 32))
     image = 8 * 32 * 32 * 4
     assert plan.arena_bytes == 2 * image
-
-
-class Gaps(nn.Module):
-    """A weight that is a part of another tensor."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.rand(4, 9)[:, 2:7])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cumsum(self.weight, 1) + x + self.weight
-
-
-def test_a_fixed_tensor_with_gaps() -> None:
-    check(Gaps(), torch.rand(4, 5))

@@ -71,5 +71,5 @@ def _scaled(
         layer = graph.graph.call_function(
             CONV2D, (image, weight, bias, one, none, one, len(scale), None, None)
         )
-    layer.meta = {"val": value}
+    layer.meta = {**node.meta, "val": value}
     return layer

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 import cvperf.ops.conv2d  # noqa: F401  (defines the op)
+from cvperf.engine.passes.layers import is_left
 from cvperf.ops._convolution import as_pair
 
 CONV2D = torch.ops.cvperf.conv2d.default
@@ -36,7 +37,7 @@ INPUT, WEIGHT, BIAS, STRIDE, PADDING, DILATION, GROUPS, ACTIVATION, RESIDUAL = r
 def name_convolutions(graph: fx.GraphModule) -> None:
     """``aten.conv2d``, by numbers or by name of its padding, becomes ``cvperf.conv2d``."""
     for node in list(graph.graph.nodes):
-        if node.target in (_ATEN.conv2d.default, _ATEN.conv2d.padding):
+        if node.target in (_ATEN.conv2d.default, _ATEN.conv2d.padding) and not is_left(node):
             _rename(graph, node)
 
 

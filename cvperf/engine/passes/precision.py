@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,42 +11,71 @@ from torch import Tensor, fx
 
 from cvperf.engine.passes.binary import CONV2D_BINARY, OUT_DTYPE
 from cvperf.engine.passes.convolution import add_weight, weight_of
+from cvperf.engine.passes.layers import layer_name
 
 _TO_COPY = torch.ops.aten._to_copy.default
 
 
-def compute_in(graph: fx.GraphModule, dtype: torch.dtype) -> None:
+def compute_in(
+    graph: fx.GraphModule, dtype: torch.dtype, takes: Callable[[str], bool] = lambda name: True
+) -> None:
     """Compute in ``dtype`` what is float32; inputs and answers stay float32.
 
-    So do the scales and biases of layers on bits, which are a number a filter.
+    Args:
+        graph: rewritten in place.
+        dtype: float16 or bfloat16.
+        takes: whether what the module of this name computes is meant; other modules stay float32,
+            and their inputs and outputs are converted where they meet one that is not.
     """
-    for node in list(graph.graph.nodes):
-        if node.op == "placeholder" and _is_float32(node.meta.get("val")):
-            with graph.graph.inserting_after(node):
-                narrow = graph.graph.call_function(_TO_COPY, (node,), {"dtype": dtype})
-            for user in set(node.users) - {narrow}:
-                if user.op != "output":
-                    user.replace_input_with(node, narrow)
-        elif node.op == "get_attr" and _is_float32(weight := weight_of(graph, node)):
-            assert weight is not None
-            users = [user for user in node.users if user.target != CONV2D_BINARY]
-            if users:
-                narrow = add_weight(graph, node, "narrow", weight.to(dtype))
-                for user in users:
-                    user.replace_input_with(node, narrow)
-        elif node.target == CONV2D_BINARY and node.args[OUT_DTYPE] == torch.float32:
-            node.update_arg(OUT_DTYPE, dtype)
-        elif node.op == "output":
-            with graph.graph.inserting_before(node):
-                node.args = fx.map_arg(node.args, lambda answer: _widened(graph, answer))
+    nodes = list(graph.graph.nodes)
+    narrow: set[fx.Node] = set()  # of those that compute, or hand on what such a one gives
+    for node in nodes:
+        if node.op != "call_function":
+            continue
+        is_part = node.target is operator.getitem
+        if node.args[0] in narrow if is_part else takes(layer_name(node)):
+            narrow.add(node)
+    meet = _Meeting(graph, dtype, narrow)
+    for node in nodes:
+        if node.op in ("call_function", "output"):
+            meet.convert_inputs(node)
     graph.graph.eliminate_dead_code()
     graph.recompile()
 
 
-def _widened(graph: fx.GraphModule, answer: fx.Node) -> fx.Node:
-    if answer.op == "placeholder" or not _is_float32(answer.meta.get("val")):
-        return answer
-    return graph.graph.call_function(_TO_COPY, (answer,), {"dtype": torch.float32})
+class _Meeting:
+    """Conversions between what is narrow and what is not, each value's once."""
+
+    def __init__(self, graph: fx.GraphModule, dtype: torch.dtype, narrow: set[fx.Node]) -> None:
+        self._graph = graph
+        self._dtype = dtype
+        self._narrow = narrow
+        self._converted: dict[fx.Node, fx.Node] = {}
+
+    def convert_inputs(self, reader: fx.Node) -> None:
+        """Let a node read each float32 value in its own precision."""
+        wants_narrow = reader in self._narrow
+        if reader.target == CONV2D_BINARY:  # reads bits, and a scale and a bias that stay float32
+            if wants_narrow and reader.args[OUT_DTYPE] == torch.float32:
+                reader.update_arg(OUT_DTYPE, self._dtype)
+            return
+        for value in reader.all_input_nodes:
+            if _is_float32(value.meta.get("val")) and (value in self._narrow) != wants_narrow:
+                reader.replace_input_with(value, self._convert(value))
+
+    def _convert(self, value: fx.Node) -> fx.Node:
+        if value not in self._converted:
+            self._converted[value] = self._conversion(value)
+        return self._converted[value]
+
+    def _conversion(self, value: fx.Node) -> fx.Node:
+        if value.op == "get_attr":
+            weight = weight_of(self._graph, value)
+            assert weight is not None
+            return add_weight(self._graph, value.next, "narrow", weight.to(self._dtype))
+        dtype = torch.float32 if value in self._narrow else self._dtype
+        with self._graph.graph.inserting_after(value):
+            return self._graph.graph.call_function(_TO_COPY, (value,), {"dtype": dtype})
 
 
 def _is_float32(value: Any) -> bool:

@@ -12,6 +12,7 @@ from cvperf.engine.passes.convolution import (
     arguments,
     weight_of,
 )
+from cvperf.engine.passes.layers import is_left
 from cvperf.ops._convolution import as_pair
 
 _ATEN = torch.ops.aten
@@ -21,7 +22,7 @@ def rewrite_transposed(graph: fx.GraphModule) -> None:
     """Where the kernel is as large as the stride, as in U-Net's way up and Mask R-CNN's masks: then
     all that holds for convolutions, integers among it, holds for it."""
     for node in list(graph.graph.nodes):
-        if node.target != _ATEN.conv_transpose2d.input:
+        if node.target != _ATEN.conv_transpose2d.input or is_left(node):
             continue
         found = arguments(node)
         weight, bias = (weight_of(graph, found[name]) for name in ("weight", "bias"))
