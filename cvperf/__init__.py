@@ -32,6 +32,7 @@ __all__ = [
     "from_onnx",
     "ops",
     "optimize",
+    "prepare_qat",
     "profile",
     "use",
 ]
@@ -43,6 +44,10 @@ def __getattr__(name: str) -> Any:
         from cvperf.dropin import optimize
 
         return getattr(optimize, name)
+    if name == "prepare_qat":
+        from cvperf.dropin.prepare_qat import prepare_qat
+
+        return prepare_qat
     if name == "profile":
         from cvperf.profiler import profile
 

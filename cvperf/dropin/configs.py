@@ -48,11 +48,15 @@ class Int8Config(FusionConfig):
         observer: ``"minmax"`` takes the extremes; ``"histogram"`` the range that loses least in
             the mean square (torchao's HistogramObserver), better where there are outliers.
         skip: names of layers to leave in float, with ``*`` and ``?``: ``("features.0", "head.*")``.
+        weight_bits: 8, or 4: weights of -7 to 7, which the same kernels read as int8, so that they
+            cost accuracy and save nothing here; for models that are to run elsewhere, and best
+            after training (``cvperf.prepare_qat``). What was trained keeps the bits it has.
     """
 
     calibration: Iterable[Any] = ()
     observer: str = "minmax"
     skip: tuple[str, ...] = ()
+    weight_bits: int = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,6 +64,8 @@ class Int8Config(FusionConfig):
             raise ArgumentError(f"observer must be 'minmax' or 'histogram', got {self.observer!r}")
         if isinstance(self.skip, str) or not all(isinstance(each, str) for each in self.skip):
             raise TypeError(f"skip must be a tuple of names, got {describe(self.skip)}")
+        if self.weight_bits not in (4, 8):
+            raise ArgumentError(f"weight_bits must be 4 or 8, got {self.weight_bits!r}")
 
     def without_inputs(self) -> Int8Config:
         """The same, to be kept: the inputs are read once."""

@@ -18,6 +18,7 @@ from cvperf.dropin.configs import Bf16Config, FusionConfig, Int8Config
 from cvperf.dropin.switch import use
 from cvperf.engine.explanation import PlanExplanation, explain_plan
 from cvperf.errors import ArgumentError, describe
+from cvperf.quant.qat import is_prepared
 from cvperf.quant.quantiser import Quantiser
 
 MOST_CAPTURES = 8
@@ -71,7 +72,7 @@ def optimize(
         )
     optimized = OptimizedModel(model, config or FusionConfig())
     if isinstance(config, Int8Config):
-        optimized.calibrate(config.calibration)
+        optimized.calibrate(config.calibration, is_needed=not is_prepared(model))
     if example_inputs is not None:
         optimized(*_arguments(example_inputs))
     return optimized
@@ -113,17 +114,17 @@ class OptimizedModel(nn.Module):
             captured, plan = found
             return pytree.tree_unflatten(plan.run(tensors), captured.answers)
 
-    def calibrate(self, inputs: Iterable[Any]) -> None:
+    def calibrate(self, inputs: Iterable[Any], is_needed: bool = True) -> None:
         """Run these inputs in float, and choose the ranges of INT8 by what occurs.
 
         Raises:
-            ArgumentError: there is none.
+            ArgumentError: there is none, and it is needed: the model was not trained for INT8.
         """
         count = 0
         for each in inputs:
             self(*_arguments(each))
             count += 1
-        if count == 0:
+        if count == 0 and is_needed:
             raise ArgumentError(
                 "Int8Config.calibration must give at least one input, got none. A list of a "
                 "hundred typical ones is plenty"

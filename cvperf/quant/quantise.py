@@ -25,8 +25,10 @@ from cvperf.engine.passes.convolution import (
     arguments,
     weight_of,
 )
+from cvperf.engine.passes.fake_quantize import STEPS
 from cvperf.ops.conv2d_int8 import pack_conv2d_int8
 from cvperf.quant.observe import BYTE, Scale, union
+from cvperf.quant.steps import fitted, symmetric
 
 _ATEN, _OURS = torch.ops.aten, torch.ops.cvperf
 _MAX_POOL, _AVG_POOL = _ATEN.max_pool2d.default, _ATEN.avg_pool2d.default
@@ -42,6 +44,7 @@ class Quantise:
         means: [C], of each channel of these images: what a weight loses by rounding, times the mean
             of what it meets, is given back by the bias (Nagel et al., ICCV 2019).
         takes: whether the layer of this name is to be on bytes.
+        most: the greatest integer of a weight that was not trained as integers: 127, or 7.
     """
 
     def __init__(
@@ -50,8 +53,10 @@ class Quantise:
         scales: Mapping[str, Scale],
         means: Mapping[str, Tensor],
         takes: Callable[[str], bool],
+        most: int = 127,
     ) -> None:
         self.graph = graph
+        self._most = most
         self._takes = takes
         self._means = means
         self.scales = dict(scales)
@@ -79,7 +84,7 @@ class Quantise:
         if node.target != CONV2D or weight_of(self.graph, node.args[WEIGHT]) is None:
             return False
         bias, residual = node.args[BIAS], node.args[RESIDUAL]
-        images = [*_images(node), node, *([residual] if isinstance(residual, fx.Node) else [])]
+        images = [*_images(node), *([residual] if isinstance(residual, fx.Node) else [])]
         return (
             self._takes(layer_name(node))
             and node.meta["val"].dtype == torch.float32
@@ -121,14 +126,14 @@ class Quantise:
         assert isinstance(image, fx.Node)
         weight = weight_of(self.graph, node.args[WEIGHT])
         assert weight is not None
-        steps, scale_weight = _symmetric(weight)
+        steps, scale_weight = self._rounded(node, weight)
         packed = pack_conv2d_int8(steps, groups)  # type: ignore[arg-type]
         lost = steps.float() * scale_weight.view(-1, 1, 1, 1) - weight
         bias = self._corrected(node, lost, self._means[image.name])
-        out = self.scales[node.name]
-        to_bytes = any(self._reads_bytes(user) for user in node.users)
-        kept = self.scales[residual.name] if isinstance(residual, fx.Node) and to_bytes else out
         source = self.scales[image.name]
+        to_bytes = node.name in self.scales and any(map(self._reads_bytes, node.users))
+        out = self.scales.get(node.name, source)
+        kept = self.scales[residual.name] if isinstance(residual, fx.Node) and to_bytes else out
         with self.graph.graph.inserting_before(node):
             read = self._as_bytes(image, node)
             added = residual
@@ -161,6 +166,12 @@ class Quantise:
             )
         self._replace(node, new, to_bytes)
 
+    def _rounded(self, node: fx.Node, weight: Tensor) -> tuple[Tensor, Tensor]:
+        trained = node.meta.get(STEPS)
+        if trained is not None:
+            return symmetric(weight, trained)  # of which the greatest has the last step
+        return symmetric(weight, 127) if self._most == 127 else fitted(weight, self._most)
+
     def _corrected(self, node: fx.Node, lost: Tensor, mean: Tensor) -> fx.Node:
         """The layer's bias, less what the rounding of its weight adds on average."""
         bias, groups = weight_of(self.graph, node.args[BIAS]), len(mean) // lost.shape[1]
@@ -177,7 +188,8 @@ class Quantise:
     def _replace(self, node: fx.Node, new: fx.Node, is_bytes: bool) -> None:
         value = node.meta["val"]
         new.meta = {**node.meta, "val": value.to(BYTE) if is_bytes else value}
-        self.scales[new.name] = self.scales[node.name]
+        if node.name in self.scales:
+            self.scales[new.name] = self.scales[node.name]
         if not is_bytes:
             node.replace_all_uses_with(new)
             self.graph.graph.erase_node(node)
@@ -244,11 +256,3 @@ def _images(node: fx.Node) -> list[fx.Node]:
     first = node.args[0]
     every = first if isinstance(first, (list, tuple)) else [first]
     return [each for each in every if isinstance(each, fx.Node)]
-
-
-def _symmetric(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 [O, C / groups, kh, kw], and float32 [O]: what a step of each filter stands for."""
-    most = weight.float().abs().amax((1, 2, 3)).clamp(min=1e-12)
-    scale = most / 127
-    steps = (weight.float() / scale.view(-1, 1, 1, 1)).round().clamp(-127, 127).to(torch.int8)
-    return steps, scale

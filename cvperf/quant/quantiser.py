@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from cvperf.quant.equalise import equalise
 from cvperf.quant.observe import Calibration, Observers, Scale
 from cvperf.quant.quantise import Quantise
+from cvperf.quant.trained import quantise_trained
 
 
 class Rules(Protocol):
@@ -18,6 +19,8 @@ class Rules(Protocol):
 
     @property
     def observer(self) -> str: ...
+    @property
+    def weight_bits(self) -> int: ...
     def takes(self, name: str) -> bool: ...
 
 
@@ -49,9 +52,12 @@ class Quantiser:
         """Put a graph's convolutions on bytes, once; ranges that were not observed stay float."""
         if graph not in self._quantised:
             self._quantised.add(graph)
+            if quantise_trained(graph, self._rules.takes):
+                return
             seen = self._observers
             scales, means = seen.scales(), dict(seen.mean)
             for name, factor in equalise(graph, seen.highest).items():
                 scales[name] = Scale(float(seen.highest[name].max()) / 255, 0)
                 means[name] = means[name] * factor
-            Quantise(graph, scales, means, self._rules.takes).run()
+            most = 2 ** (self._rules.weight_bits - 1) - 1
+            Quantise(graph, scales, means, self._rules.takes, most).run()

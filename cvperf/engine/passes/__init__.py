@@ -11,11 +11,13 @@ from torch import fx
 from cvperf.engine.passes.activation import fuse_activation
 from cvperf.engine.passes.batch_norm import fold_batch_norm
 from cvperf.engine.passes.convolution import name_convolutions
+from cvperf.engine.passes.fake_quantize import fix_quantised_weights
 from cvperf.engine.passes.residual import fuse_residual
 
 
 def fuse(graph: fx.GraphModule) -> None:
     """All of them, in place."""
+    fix_quantised_weights(graph)
     name_convolutions(graph)
     fold_batch_norm(graph)
     fuse_residual(graph)
