@@ -25,6 +25,7 @@ __all__ = [
     "FusionConfig",
     "Int8Config",
     "UnsupportedError",
+    "WeightOnlyConfig",
     "__version__",
     "disable",
     "enable",
@@ -40,7 +41,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """These are imported by their first use: importing cvperf stays fast."""
-    if name in ("optimize", "FusionConfig", "Bf16Config", "Int8Config"):
+    if name in ("optimize", "FusionConfig", "Bf16Config", "Int8Config", "WeightOnlyConfig"):
         from cvperf.dropin import optimize
 
         return getattr(optimize, name)

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from cvperf import _C, engine
-from cvperf.dropin.configs import Bf16Config, FusionConfig, Int8Config
+from cvperf.dropin.configs import Bf16Config, FusionConfig, Int8Config, WeightOnlyConfig
 from cvperf.dropin.switch import use
 from cvperf.engine.explanation import PlanExplanation, explain_plan
 from cvperf.errors import ArgumentError, describe
 from cvperf.quant.qat import is_prepared
 from cvperf.quant.quantiser import Quantiser
+from cvperf.quant.weight_only import narrow_weights
 
 MOST_CAPTURES = 8
 """A module that must be traced anew for every input is not worth tracing: after so many it runs as
@@ -42,8 +43,8 @@ def optimize(
 
     Args:
         model: in evaluation mode; it is not changed, and later changes to its weights are not seen.
-        config: :class:`FusionConfig` (the model's dtype, the default), :class:`Bf16Config` or
-            :class:`Int8Config`.
+        config: :class:`FusionConfig` (the model's dtype, the default), :class:`Bf16Config`,
+            :class:`Int8Config` or :class:`WeightOnlyConfig`.
         example_inputs: a tensor or a tuple of the call's arguments, to trace now; None traces at
             the first call. A second size makes a trace for all sizes.
 
@@ -231,6 +232,9 @@ class OptimizedModel(nn.Module):
         engine.fuse(captured.graph)
         if isinstance(self._config, Bf16Config):
             engine.compute_in(captured.graph, torch.bfloat16)
+        if isinstance(self._config, WeightOnlyConfig):
+            asked = self._config
+            narrow_weights(captured.graph, asked.bits, asked.group_size, asked.takes)
         self._captured.append(captured)
         return captured
 

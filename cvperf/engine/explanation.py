@@ -20,6 +20,7 @@ class PlanExplanation:
         work: operations of the convolutions and matrix products that our kernels run.
         torch_work: those that torch runs.
         arena_bytes: what all values between the steps take together.
+        weight_bytes: what the fixed tensors that they read take, in every form that is kept.
     """
 
     inputs: tuple[str, ...]
@@ -28,6 +29,7 @@ class PlanExplanation:
     work: int
     torch_work: int
     arena_bytes: int
+    weight_bytes: int
 
     @property
     def covered(self) -> float:
@@ -39,7 +41,7 @@ class PlanExplanation:
         lines = [
             f"plan for {', '.join(self.inputs)}: {self.covered:.1%} of "
             f"{(self.work + self.torch_work) / 1e9:.2f} GFLOP on our kernels, arena "
-            f"{self.arena_bytes / 1e6:.1f} MB"
+            f"{self.arena_bytes / 1e6:.1f} MB, weights {self.weight_bytes / 1e6:.1f} MB"
         ]
         for who, names in (("cvperf", self.ours), ("torch", self.torch)):
             lines += [f"  {who:7} {count:4} x {name}" for name, count in sorted(names.items())]
@@ -62,4 +64,16 @@ def explain_plan(plan: Plan) -> PlanExplanation:
         f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
         for value in plan.program.inputs
     )
-    return PlanExplanation(inputs, dict(ours), dict(others), work, torch_work, plan.arena_bytes)
+    return PlanExplanation(
+        inputs, dict(ours), dict(others), work, torch_work, plan.arena_bytes, _weight_bytes(plan)
+    )
+
+
+def _weight_bytes(plan: Plan) -> int:
+    fixed = {
+        value.buffer.tensor.data_ptr(): value.buffer.bytes
+        for step in plan.program.steps
+        for value in step.read
+        if value is not None and value.buffer.tensor is not None
+    }
+    return sum(fixed.values())

@@ -294,9 +294,9 @@ class _Images:
             group = self._groups.setdefault(image, [image])
             _, members = ranges.setdefault(id(group), (f"image_ranges.{len(ranges)}", {}))
             members.setdefault(image, len(members))
-        self._graph.add_submodule("image_ranges", nn.ModuleList())
+        self._graph.add_submodule("image_ranges", nn.ModuleList().train(self._graph.training))
         for name, members in ranges.values():
-            self._graph.add_submodule(name, ImageRange(len(members)))
+            self._graph.add_submodule(name, ImageRange(len(members)).train(self._graph.training))
         for image, reader in self._reads:
             name, members = ranges[id(self._groups[image])]
             with self._graph.graph.inserting_before(reader):
