@@ -185,6 +185,8 @@ class OptimizedModel(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
+            if name.startswith("__"):  # Python asks how to copy this, not the original
+                raise
             return getattr(self.__dict__["original"], name)
 
     # --- plans
@@ -245,6 +247,8 @@ class OptimizedModel(nn.Module):
         self._split = _with_parts(self.original, self._config, self._name)
         self._plans.clear()
         self._captured.clear()
+        if self._quantiser is not None and not self._quantiser.is_observing:
+            self._end_calibration()
 
     def _run_split(self, args: Any, kwargs: Any) -> Any:
         assert self._split is not None

@@ -106,8 +106,8 @@ class ImageRange(nn.Module):
         self.observers[which](image)
         # An observer that saw nothing yet is at plus and minus infinity.
         seen = [each for each in self.observers if bool(torch.isfinite(each.min_val).all())]  # type: ignore[arg-type]
-        least = torch.stack([each.min_val for each in seen]).min().clamp(max=0)  # type: ignore[misc, arg-type]
-        most = torch.stack([each.max_val for each in seen]).max().clamp(min=0)  # type: ignore[misc, arg-type]
+        least = torch.stack([each.min_val for each in seen]).min().clamp(max=0)  # type: ignore[misc]
+        most = torch.stack([each.max_val for each in seen]).max().clamp(min=0)  # type: ignore[misc]
         scale = ((most - least) / 255).clamp(min=torch.finfo(torch.float32).eps)
         self.scale.copy_(scale)
         self.zero_point.copy_((-least / scale).round().clamp(0, 255))
@@ -167,10 +167,9 @@ class _Tracer(fx.Tracer):
 
 
 def _traced(model: nn.Module) -> fx.GraphModule:
-    was = model.training
+    modes = {name: module.training for name, module in model.named_modules()}
     graphs = []
     for training in (False, True):
-        modes = {name: module.training for name, module in model.named_modules()}
         model.train(training)
         try:
             graphs.append(_Tracer().trace(model))
@@ -179,8 +178,6 @@ def _traced(model: nn.Module) -> fx.GraphModule:
                 f"torch.fx cannot trace model {type(model).__name__}: {error}. Prepare the part of "
                 "it that holds the convolutions: model.part = cvperf.prepare_qat(model.part)"
             ) from error
-        for name, module in model.named_modules():
-            module.training = modes[name]
     one, other = ([_outline(node) for node in graph.nodes] for graph in graphs)
     if one != other:
         differing = next((pair for pair in zip(one, other, strict=False) if pair[0] != pair[1]), "")
@@ -190,7 +187,8 @@ def _traced(model: nn.Module) -> fx.GraphModule:
             "or prepare a part of it: model.part = cvperf.prepare_qat(model.part)"
         )
     found = fx.GraphModule(model, graphs[1])
-    found.training = was
+    for name, module in found.named_modules():
+        module.training = modes.get(name, modes[""])
     return found
 
 
@@ -294,17 +292,15 @@ class _Images:
             group = self._groups.setdefault(image, [image])
             _, members = ranges.setdefault(id(group), (f"image_ranges.{len(ranges)}", {}))
             members.setdefault(image, len(members))
-        self._graph.add_submodule("image_ranges", nn.ModuleList().train(self._graph.training))
+        training = self._graph.training
+        self._graph.add_submodule("image_ranges", nn.ModuleList().train(training))
         for name, members in ranges.values():
-            self._graph.add_submodule(name, ImageRange(len(members)).train(self._graph.training))
+            self._graph.add_submodule(name, ImageRange(len(members)).train(training))
         for image, reader in self._reads:
             name, members = ranges[id(self._groups[image])]
             with self._graph.graph.inserting_before(reader):
                 new = self._graph.graph.call_module(name, (image, members[image]))
-            reader.args, reader.kwargs = fx.map_arg(
-                (reader.args, reader.kwargs),
-                lambda each, image=image, new=new: new if each is image else each,
-            )
+            reader.replace_input_with(image, new)
 
     def _is(self, node: fx.Node, kinds: tuple[Any, ...]) -> bool:
         if node.op == "call_module":

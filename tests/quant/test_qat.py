@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -307,6 +307,16 @@ def fit(model: nn.Module, epochs: int, rate: float) -> nn.Module:
     return model.eval()
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Such small tensors are not worth a second one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_trained_classifier_keeps_its_answers() -> None:
     """The limits of the issue: half a point for INT8, two for weights of 4 bits."""
     image, label = bars(2000, 1)
