@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
+
 from cvperf.errors import ArgumentError, describe
 
 
@@ -86,17 +88,22 @@ class WeightOnlyConfig(FusionConfig):
     Attributes:
         bits: 8, one scale a row of the weight; or 4, of -7 to 7, one a group of a row.
         group_size: neighbours in a row that share a scale, of 4 bits: 32, 64 or 128.
+        dtype: in which these layers multiply and answer: bfloat16; or float32, for which torch's
+            kernels are slower than a layer in float.
         skip: names of layers to leave in float, with ``*`` and ``?``.
     """
 
     bits: int = 8
     group_size: int = 64
+    dtype: torch.dtype = torch.bfloat16
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.bits not in (4, 8):
             raise ArgumentError(f"bits must be 4 or 8, got {self.bits!r}")
+        if self.dtype not in (torch.bfloat16, torch.float32):
+            raise ArgumentError(f"dtype must be bfloat16 or float32, got {self.dtype}")
         if self.group_size not in (32, 64, 128):
             raise ArgumentError(f"group_size must be 32, 64 or 128, got {self.group_size!r}")
         _check_skip(self.skip)

@@ -236,7 +236,7 @@ class OptimizedModel(nn.Module):
             engine.compute_in(captured.graph, torch.bfloat16)
         if isinstance(self._config, WeightOnlyConfig):
             asked = self._config
-            narrow_weights(captured.graph, asked.bits, asked.group_size, asked.takes)
+            narrow_weights(captured.graph, asked.bits, asked.group_size, asked.dtype, asked.takes)
         self._captured.append(captured)
         return captured
 

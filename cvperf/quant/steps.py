@@ -16,7 +16,7 @@ def symmetric(weight: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """
     weight = weight.float()
     scale = weight.flatten(1).abs().amax(1).clamp(min=1e-12) / most
-    return _steps(weight, scale, most), scale
+    return on_steps(weight, scale, most), scale
 
 
 def fitted(weight: Tensor, most: int) -> tuple[Tensor, Tensor]:
@@ -29,14 +29,15 @@ def fitted(weight: Tensor, most: int) -> tuple[Tensor, Tensor]:
     best, least = whole, torch.full_like(whole, float("inf"))
     for i in range(SHRINKS + 1):
         scale = whole * (1 - i / (2 * SHRINKS))
-        error = _steps(weight, scale, most) * _column(weight, scale) - weight
+        error = on_steps(weight, scale, most) * _column(weight, scale) - weight
         square = error.square().flatten(1).sum(1)
         best = torch.where(square < least, scale, best)
         least = torch.minimum(square, least)
-    return _steps(weight, best, most), best
+    return on_steps(weight, best, most), best
 
 
-def _steps(weight: Tensor, scale: Tensor, most: int) -> Tensor:
+def on_steps(weight: Tensor, scale: Tensor, most: int) -> Tensor:
+    """int8 [O, ...], the nearest of -most to most on steps of [O]."""
     return (weight / _column(weight, scale)).round().clamp(-most, most).to(torch.int8)
 
 

@@ -2,7 +2,8 @@
 
 It saves memory, and time where reading the weight is all the time there is: with few rows. The
 products are torch's kernels for 8 and 4 bits (``_weight_int8pack_mm``,
-``_weight_int4pack_mm_for_cpu``).
+``_weight_int4pack_mm_for_cpu``), which are fast in bfloat16 and slow in float32. Scales are rounded
+to the dtype of the product before the weight is, so that their own rounding costs nothing.
 
 Source: group-wise 4-bit weights as in Frantar et al., "GPTQ", ICLR 2023, section 3; the range of a
 group is that of the least square error.
@@ -19,7 +20,7 @@ from torch.nn import functional
 
 from cvperf.engine.passes.convolution import add_weight, arguments, weight_of
 from cvperf.quant.quantise import layer_name
-from cvperf.quant.steps import fitted, symmetric
+from cvperf.quant.steps import fitted, on_steps, symmetric
 
 _ATEN = torch.ops.aten
 _ROWS = 16
@@ -27,7 +28,11 @@ _ROWS = 16
 
 
 def narrow_weights(
-    graph: fx.GraphModule, bits: int, group_size: int, takes: Callable[[str], bool]
+    graph: fx.GraphModule,
+    bits: int,
+    group_size: int,
+    dtype: torch.dtype,
+    takes: Callable[[str], bool],
 ) -> int:
     """Keep the weights of a graph's float32 linear layers in 8 or 4 bits, in place.
 
@@ -35,6 +40,7 @@ def narrow_weights(
         graph: fused, float32.
         bits: 8, one scale a row; or 4.
         group_size: neighbours in a row that share a scale, of 4 bits: 32, 64 or 128.
+        dtype: bfloat16 or float32, of what is multiplied with the weights, and of the product.
         takes: whether the layer of this name is to be narrow.
 
     Returns:
@@ -53,10 +59,16 @@ def narrow_weights(
             or (bits == 4 and weight.shape[1] % group_size)
         ):
             continue
-        product = _product8 if bits == 8 else _product4
         with graph.graph.inserting_before(node):
             rows = _rows(graph, node.args[0], weight.shape[1])
-            narrow = product(graph, node, rows, weight, group_size)
+            if dtype != torch.float32:
+                rows = _in(graph, rows, dtype)
+            if bits == 8:
+                narrow = _product8(graph, node, rows, weight, dtype)
+            else:
+                narrow = _product4(graph, node, rows, weight, group_size, dtype)
+            if dtype != torch.float32:
+                narrow = _in(graph, narrow, torch.float32)
             new = _finished(graph, node, narrow, len(weight))
         new.meta = dict(node.meta)
         node.replace_all_uses_with(new)
@@ -68,9 +80,10 @@ def narrow_weights(
 
 
 def _product8(
-    graph: fx.GraphModule, node: fx.Node, rows: fx.Node, weight: Tensor, group_size: int
+    graph: fx.GraphModule, node: fx.Node, rows: fx.Node, weight: Tensor, dtype: torch.dtype
 ) -> fx.Node:
-    steps, scale = symmetric(weight, 127)
+    scale = symmetric(weight, 127)[1].to(dtype)
+    steps = on_steps(weight, scale.float(), 127)
     return graph.graph.call_function(
         _ATEN._weight_int8pack_mm.default,
         (rows, add_weight(graph, node, "steps", steps), add_weight(graph, node, "scale", scale)),
@@ -78,10 +91,15 @@ def _product8(
 
 
 def _product4(
-    graph: fx.GraphModule, node: fx.Node, rows: fx.Node, weight: Tensor, group_size: int
+    graph: fx.GraphModule,
+    node: fx.Node,
+    rows: fx.Node,
+    weight: Tensor,
+    group_size: int,
+    dtype: torch.dtype,
 ) -> fx.Node:
     filters = len(weight)
-    packed, scales = packed_int4(weight, group_size)
+    packed, scales = packed_int4(weight, group_size, dtype)
     product = graph.graph.call_function(
         _ATEN._weight_int4pack_mm_for_cpu.default,
         (
@@ -96,21 +114,27 @@ def _product4(
     return graph.graph.call_function(_ATEN.slice.Tensor, (product, 1, 0, filters))
 
 
-def packed_int4(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
+def packed_int4(weight: Tensor, group_size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """A weight [N, K] as torch's kernel reads it: K divides into groups.
 
     Returns:
-        uint8 [M, K / 2] and float32 [K / group_size, M, 2], scales and the values of their middles,
-        which are 0; M is N, made up to 16s.
+        uint8 [M, K / 2], and of the dtype [K / group_size, M, 2]: scales, and what stands for their
+        middles, 0; M is N, made up to 16s.
     """
     rows, columns = weight.shape
-    steps, scale = fitted(weight.reshape(-1, group_size), 7)
+    groups = weight.reshape(-1, group_size)
+    scale = fitted(groups, 7)[1].to(dtype)
+    steps = on_steps(groups, scale.float(), 7)
     extra = -rows % _ROWS
     # From 0 to 15, of which 8 stands for zero.
     numbers = functional.pad(steps.reshape(rows, columns).int() + 8, (0, 0, 0, extra), value=8)
     scales = functional.pad(scale.reshape(rows, -1), (0, 0, 0, extra)).T
     packed = _ATEN._convert_weight_to_int4pack_for_cpu.default(numbers, 1)
     return packed, torch.stack([scales, torch.zeros_like(scales)], -1).contiguous()
+
+
+def _in(graph: fx.GraphModule, x: fx.Node, dtype: torch.dtype) -> fx.Node:
+    return graph.graph.call_function(_ATEN._to_copy.default, (x,), {"dtype": dtype})
 
 
 def _rows(graph: fx.GraphModule, x: fx.Node, columns: int) -> fx.Node:

@@ -24,12 +24,11 @@ class Net(nn.Module):
         return self.head((x + self.body(x)).mean(1))
 
 
-def rounded(weight: Tensor, bits: int, group_size: int) -> Tensor:
-    if bits == 8:
-        steps, scale = symmetric(weight, 127)
-        return steps * scale.view(-1, 1)
-    steps, scale = fitted(weight.reshape(-1, group_size), 7)
-    return (steps * scale.view(-1, 1)).view_as(weight)
+def rounded(weight: Tensor, bits: int, group_size: int, dtype: torch.dtype) -> Tensor:
+    groups = weight if bits == 8 else weight.reshape(-1, group_size)
+    _, scale = symmetric(groups, 127) if bits == 8 else fitted(groups, 7)
+    scale, most = scale.to(dtype).float().view(-1, 1), 2 ** (bits - 1) - 1
+    return ((groups / scale).round().clamp(-most, most) * scale).view_as(weight)
 
 
 @pytest.fixture
@@ -38,8 +37,12 @@ def net() -> nn.Module:
 
 
 @pytest.mark.parametrize(("bits", "group_size"), [(8, 64), (4, 32), (4, 64), (4, 128)])
-def test_the_answer_is_that_of_rounded_weights(net: nn.Module, bits: int, group_size: int) -> None:
-    fast = cvperf.optimize(net, cvperf.WeightOnlyConfig(bits=bits, group_size=group_size))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_answer_is_that_of_rounded_weights(
+    net: nn.Module, bits: int, group_size: int, dtype: torch.dtype
+) -> None:
+    config = cvperf.WeightOnlyConfig(bits=bits, group_size=group_size, dtype=dtype)
+    fast = cvperf.optimize(net, config)
     whole = cvperf.optimize(net)
     before = net.state_dict()
     before = {name: value.clone() for name, value in before.items()}
@@ -50,10 +53,11 @@ def test_the_answer_is_that_of_rounded_weights(net: nn.Module, bits: int, group_
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, nn.Linear):
-                module.weight.copy_(rounded(module.weight, bits, group_size))
+                module.weight.copy_(rounded(module.weight, bits, group_size, dtype))
         for image, answer, exact in zip(images, found, plain, strict=True):
             expected = net(image)
-            torch.testing.assert_close(answer, expected, atol=2e-5, rtol=1e-4)
+            near = 2e-5 if dtype == torch.float32 else 5e-3
+            torch.testing.assert_close(answer, expected, atol=near, rtol=near)
             assert (answer - exact).abs().max() > 1e-4, "its weights are not those of the model"
 
 
@@ -100,5 +104,7 @@ def test_bad_arguments_are_refused() -> None:
         cvperf.WeightOnlyConfig(bits=2)
     with pytest.raises(cvperf.ArgumentError, match="group_size must be 32, 64 or 128, got 48"):
         cvperf.WeightOnlyConfig(group_size=48)
+    with pytest.raises(cvperf.ArgumentError, match="dtype must be bfloat16 or float32"):
+        cvperf.WeightOnlyConfig(dtype=torch.float16)
     with pytest.raises(TypeError, match="skip must be a tuple of names"):
         cvperf.WeightOnlyConfig(skip="head")
