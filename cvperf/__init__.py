@@ -27,6 +27,7 @@ __all__ = [
     "FusionConfig",
     "Int8Config",
     "UnsupportedError",
+    "WeightOnlyConfig",
     "__version__",
     "disable",
     "enable",
@@ -36,6 +37,7 @@ __all__ = [
     "nn",
     "ops",
     "optimize",
+    "prepare_qat",
     "profile",
     "save",
     "sensitivity",
@@ -45,7 +47,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """These are imported by their first use: importing cvperf stays fast."""
-    if name in ("optimize", "FusionConfig", "Bf16Config", "Int8Config"):
+    if name in ("optimize", "FusionConfig", "Bf16Config", "Int8Config", "WeightOnlyConfig"):
         from cvperf.dropin import optimize
 
         return getattr(optimize, name)
@@ -57,6 +59,10 @@ def __getattr__(name: str) -> Any:
         from cvperf.dropin import saving
 
         return getattr(saving, name)
+    if name == "prepare_qat":
+        from cvperf.dropin.prepare_qat import prepare_qat
+
+        return prepare_qat
     if name == "profile":
         from cvperf.profiler import profile
 

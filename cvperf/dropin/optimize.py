@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from cvperf import _C, engine
-from cvperf.dropin.configs import Bf16Config, FusionConfig, Int8Config
+from cvperf.dropin.configs import Bf16Config, FusionConfig, Int8Config, WeightOnlyConfig
 from cvperf.dropin.detectors import with_our_kernels
 from cvperf.dropin.switch import use
 from cvperf.engine.explanation import PlanExplanation, explain_plan
 from cvperf.errors import ArgumentError, describe
+from cvperf.quant.qat import is_prepared
 from cvperf.quant.quantiser import Quantiser
+from cvperf.quant.weight_only import narrow_weights
 
 MOST_CAPTURES = 8
 """A module that must be traced anew for every input is not worth tracing: after so many it runs as
@@ -44,8 +46,8 @@ def optimize(
 
     Args:
         model: in evaluation mode; it is not changed, and later changes to its weights are not seen.
-        config: :class:`FusionConfig` (the model's dtype, the default), :class:`Bf16Config` or
-            :class:`Int8Config`.
+        config: :class:`FusionConfig` (the model's dtype, the default), :class:`Bf16Config`,
+            :class:`Int8Config` or :class:`WeightOnlyConfig`.
         example_inputs: a tensor or a tuple of the call's arguments, to trace now; None traces at
             the first call. A second size makes a trace for all sizes.
         filter_fn: asked once now for every module of the model, with the module and its name
@@ -87,7 +89,7 @@ def optimize(
     left_out = frozenset() if filter_fn is None else _left_out(model, filter_fn)
     optimized = OptimizedModel(model, config or FusionConfig(), "", left_out)
     if isinstance(config, Int8Config):
-        optimized.calibrate(config.calibration)
+        optimized.calibrate(config.calibration, is_needed=not is_prepared(model))
     if example_inputs is not None:
         optimized(*_arguments(example_inputs))
     return optimized
@@ -136,17 +138,17 @@ class OptimizedModel(nn.Module):
             captured, plan = found
             return pytree.tree_unflatten(plan.run(tensors), captured.answers)
 
-    def calibrate(self, inputs: Iterable[Any]) -> None:
+    def calibrate(self, inputs: Iterable[Any], is_needed: bool = True) -> None:
         """Run these inputs in float, and choose the ranges of INT8 by what occurs.
 
         Raises:
-            ArgumentError: there is none.
+            ArgumentError: there is none, and it is needed: the model was not trained for INT8.
         """
         count = 0
         for each in inputs:
             self(*_arguments(each))
             count += 1
-        if count == 0:
+        if count == 0 and is_needed:
             raise ArgumentError(
                 "Int8Config.calibration must give at least one input, got none. A list of a "
                 "hundred typical ones is plenty"
@@ -210,6 +212,8 @@ class OptimizedModel(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
+            if name.startswith("__"):  # Python asks how to copy this, not the original
+                raise
             return getattr(self.__dict__["original"], name)
 
     # --- plans
@@ -264,6 +268,10 @@ class OptimizedModel(nn.Module):
         engine.fuse(captured.graph)
         if isinstance(self._config, Bf16Config):
             engine.compute_in(captured.graph, torch.bfloat16, self._layers.takes)
+        if isinstance(self._config, WeightOnlyConfig):
+            asked = self._config
+            takes = self._layers.takes
+            narrow_weights(captured.graph, asked.bits, asked.group_size, asked.dtype, takes)
         self._captured.append(captured)
         return captured
 
@@ -278,6 +286,8 @@ class OptimizedModel(nn.Module):
         self._split = _with_parts(self.original, self._config, self._name, self._layers.left_out)
         self._plans.clear()
         self._captured.clear()
+        if self._quantiser is not None and not self._quantiser.is_observing:
+            self._end_calibration()
 
     def _run_split(self, args: Any, kwargs: Any) -> Any:
         assert self._split is not None
@@ -343,6 +353,11 @@ class Layers:
     def per_channel(self) -> bool:
         assert isinstance(self.config, Int8Config)
         return self.config.per_channel
+
+    @property
+    def weight_bits(self) -> int:
+        assert isinstance(self.config, Int8Config)
+        return self.config.weight_bits
 
     def takes(self, name: str) -> bool:
         """Whether it is meant for the module of this name within the part."""

@@ -26,10 +26,12 @@ from cvperf.engine.passes.convolution import (
     arguments,
     weight_of,
 )
+from cvperf.engine.passes.fake_quantize import STEPS
 from cvperf.engine.passes.layers import layer_name
 from cvperf.ops.conv2d_int8 import pack_conv2d_int8
 from cvperf.ops.int8_gemm import MAX_K_UNSIGNED, pack_int8
 from cvperf.quant.observe import AVG_POOL, BYTE, CAT, LINEAR, MAX_POOL, Scale, union
+from cvperf.quant.steps import fitted, symmetric
 
 _ATEN, _OURS = torch.ops.aten, torch.ops.cvperf
 
@@ -44,6 +46,7 @@ class Quantise:
             of what it meets, is given back by the bias (Nagel et al., ICCV 2019).
         takes: whether the layer of this name is to be on bytes.
         per_channel: one scale of the weight a filter; else one a layer.
+        most: the greatest integer of a weight that was not trained as integers: 127, or 7.
     """
 
     def __init__(
@@ -53,8 +56,10 @@ class Quantise:
         means: Mapping[str, Tensor],
         takes: Callable[[str], bool],
         per_channel: bool = True,
+        most: int = 127,
     ) -> None:
         self.graph = graph
+        self._most = most
         self._takes = takes
         self.per_channel = per_channel
         self.means = dict(means)
@@ -93,7 +98,7 @@ class Quantise:
         if node.target != CONV2D or weight_of(self.graph, node.args[WEIGHT]) is None:
             return False
         bias, residual = node.args[BIAS], node.args[RESIDUAL]
-        images = [*_images(node), node, *([residual] if isinstance(residual, fx.Node) else [])]
+        images = [*_images(node), *([residual] if isinstance(residual, fx.Node) else [])]
         return (
             self._takes(layer_name(node))
             and node.meta["val"].dtype == torch.float32
@@ -151,14 +156,14 @@ class Quantise:
         assert isinstance(image, fx.Node)
         weight = weight_of(self.graph, node.args[WEIGHT])
         assert weight is not None
-        steps, scale_weight = symmetric(weight, self.per_channel)
+        steps, scale_weight = self._rounded(node, weight)
         packed = pack_conv2d_int8(steps, groups)  # type: ignore[arg-type]
         lost = steps.float() * scale_weight.view(-1, 1, 1, 1) - weight
         bias = self._corrected(node, node.args[BIAS], lost, self.means[image.name])
-        out = self.scales[node.name]
-        to_bytes = any(self._reads_bytes(user) for user in node.users)
-        kept = self.scales[residual.name] if isinstance(residual, fx.Node) and to_bytes else out
         source = self.scales[image.name]
+        to_bytes = node.name in self.scales and any(map(self._reads_bytes, node.users))
+        out = self.scales.get(node.name, source)
+        kept = self.scales[residual.name] if isinstance(residual, fx.Node) and to_bytes else out
         with self.graph.graph.inserting_before(node):
             read = self._as_bytes(image, node)
             added = residual
@@ -196,7 +201,7 @@ class Quantise:
         rows, weight = found["input"], weight_of(self.graph, found["weight"])
         assert weight is not None
         filters = weight[:, :, None, None]
-        steps, scale = symmetric(filters, self.per_channel)
+        steps, scale = self._rounded(node, filters)
         lost = steps.float() * scale.view(-1, 1, 1, 1) - filters
         bias = self._corrected(node, found["bias"], lost, self.means[rows.name])
         source, many = self.scales[rows.name], rows.meta["val"].dim() != 2
@@ -231,6 +236,14 @@ class Quantise:
         node.replace_all_uses_with(new)
         self.graph.graph.erase_node(node)
 
+    def _rounded(self, node: fx.Node, weight: Tensor) -> tuple[Tensor, Tensor]:
+        trained = node.meta.get(STEPS)
+        if trained is not None:
+            return symmetric(weight, trained)  # of which the greatest has the last step
+        if self._most == 127 or not self.per_channel:
+            return symmetric(weight, self._most, self.per_channel)
+        return fitted(weight, self._most)
+
     def _corrected(self, node: fx.Node, held: object, lost: Tensor, mean: Tensor) -> fx.Node:
         """The layer's bias, less what the rounding of its weight adds on average."""
         bias, shift = weight_of(self.graph, held), lost_bias(lost, mean)
@@ -245,7 +258,8 @@ class Quantise:
     def _replace(self, node: fx.Node, new: fx.Node, is_bytes: bool) -> None:
         value = node.meta["val"]
         new.meta = {**node.meta, "val": value.to(BYTE) if is_bytes else value}
-        self.scales[new.name] = self.scales[node.name]
+        if node.name in self.scales:
+            self.scales[new.name] = self.scales[node.name]
         if not is_bytes:
             node.replace_all_uses_with(new)
             self.graph.graph.erase_node(node)
@@ -309,14 +323,6 @@ def _images(node: fx.Node) -> list[fx.Node]:
 
 def _rank(node: fx.Node) -> int:
     return int(node.meta["val"].dim())
-
-
-def symmetric(weight: Tensor, per_channel: bool = True) -> tuple[Tensor, Tensor]:
-    """int8 [O, C / groups, kh, kw], and float32 [O]: what a step of each filter stands for."""
-    most = weight.float().abs().amax((1, 2, 3)).clamp(min=1e-12)
-    scale = (most if per_channel else most.max().expand_as(most).contiguous()) / 127
-    steps = (weight.float() / scale.view(-1, 1, 1, 1)).round().clamp(-127, 127).to(torch.int8)
-    return steps, scale
 
 
 def lost_bias(lost: Tensor, mean: Tensor) -> Tensor:

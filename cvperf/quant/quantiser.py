@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from cvperf.quant.equalise import equalise
 from cvperf.quant.observe import Calibration, Observers, Scale
 from cvperf.quant.quantise import Quantise
+from cvperf.quant.trained import quantise_trained
 
 
 class Rules(Protocol):
@@ -20,6 +21,8 @@ class Rules(Protocol):
     def observer(self) -> str: ...
     @property
     def per_channel(self) -> bool: ...
+    @property
+    def weight_bits(self) -> int: ...
     def takes(self, name: str) -> bool: ...
 
 
@@ -52,8 +55,12 @@ class Quantiser:
         """Put a graph's layers on bytes, once; ranges that were not observed stay float."""
         if graph not in self._quantised:
             self._quantised.add(graph)
+            if quantise_trained(graph, self._rules.takes):
+                return
             scales, means = self.prepare(graph)
-            Quantise(graph, scales, means, self._rules.takes, self._rules.per_channel).run()
+            rules = self._rules
+            most = 2 ** (rules.weight_bits - 1) - 1
+            Quantise(graph, scales, means, rules.takes, rules.per_channel, most).run()
 
     def prepare(self, graph: fx.GraphModule) -> tuple[dict[str, Scale], dict[str, Tensor]]:
         """Make a graph's channels alike, and choose its ranges.
