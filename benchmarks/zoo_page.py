@@ -47,6 +47,12 @@ that the library uses, batch 1, channels-last.
 """
 
 
+_ON_DETECTION = """\
+Random heads give many boxes nearly the same score, and rounding decides which of these are kept: a
+box that is not the same as eager's may be another of equal rank. Compared in float32 with eager.
+"""
+
+
 def render(rows: Mapping[str, Row]) -> str:
     """The page: a table for each library, then what is wrong, left out or not yet run."""
     parts = [_HEAD, _conditions(rows.values())]
@@ -56,6 +62,7 @@ def render(rows: Mapping[str, Row]) -> str:
         if done:
             detection = library == "torchvision.detection"
             parts += [f"## {_TITLES[library]}\n", _summary(done)]
+            parts += [_ON_DETECTION] if detection else []
             parts.append((_detection if detection else _table_of)(done))
     return "\n".join([*parts, *_remarks(rows)])
 

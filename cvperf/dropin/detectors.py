@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -81,7 +82,7 @@ def _pooler(original: Any) -> Any:
             boxes: Sequence[Tensor],
             image_shapes: Sequence[tuple[int, int]],
         ) -> Tensor:
-            if self.scales is None:
+            if self.scales is None or not _halves(self.scales):
                 pooled: Tensor = super().forward(x, boxes, image_shapes)  # finds the scales
                 return pooled
             return multiscale_roi_align(
@@ -95,6 +96,12 @@ def _pooler(original: Any) -> Any:
             )
 
     return MultiScaleRoIAlign
+
+
+def _halves(scales: Sequence[float]) -> bool:
+    """Whether each level is half of the one before, as ours wants it. torchvision's MobileNetV3 has
+    two of one size."""
+    return all(fine == 2 * coarse for fine, coarse in pairwise(scales))
 
 
 def _transform(original: Any) -> Any:

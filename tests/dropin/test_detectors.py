@@ -100,3 +100,19 @@ def test_the_model_itself_is_left_as_it_was() -> None:
     kinds = {type(module) for module in model.modules()}
     assert detection.transform.GeneralizedRCNNTransform in kinds
     assert ops.MultiScaleRoIAlign in kinds
+
+
+class _Alike(_Backbone):
+    """Two maps of one size, as torchvision's MobileNetV3 has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coarse = nn.Conv2d(8, 8, 3, 1, 1)
+
+
+def test_levels_of_one_size_are_torchvisions() -> None:
+    model = mask_rcnn()
+    model.backbone = _Alike()
+    expected, found = both(model, photos((60, 80)))
+    assert all(len(each["boxes"]) for each in expected)
+    torch.testing.assert_close(found, expected)
