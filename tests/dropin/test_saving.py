@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,9 @@ def check_same(model: OptimizedModel, path: Path, *batches: Tensor) -> Optimized
     loaded = cvperf.load(path)
     for batch, answer in zip(batches, expected, strict=True):
         torch.testing.assert_close(loaded(batch), answer, rtol=0, atol=0)
-    assert loaded.explain().plans == model.explain().plans
+    for found, expected in zip(loaded.explain().plans, model.explain().plans, strict=True):
+        assert found.weight_bytes <= expected.weight_bytes  # equal weights are saved once
+        assert replace(found, weight_bytes=expected.weight_bytes) == expected
     assert loaded.explain().kind == model.explain().kind
     return loaded
 
@@ -111,7 +114,7 @@ def test_two_sizes_and_open_ones(path: Path) -> None:
     answer = loaded(first)
     assert list(answer) == ["rows", 7, "none"]
     assert isinstance(answer["rows"][1], tuple)
-    by_torch = {"aten::cumsum", "aten::upsample_bicubic2d.vec", "aten::arange", "aten::layer_norm"}
+    by_torch = {"aten::cumsum", "aten::upsample_bicubic2d.vec", "aten::layer_norm"}
     assert by_torch <= loaded.explain().plans[0].torch.keys()
 
 
