@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import gzip
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 import cvperf
-
-BATCH = 128
+from cvperf.benchmarks.fashion_mnist import answers, images_and_labels, train
 
 
 class SmallNet(nn.Module):
@@ -39,44 +35,6 @@ class SmallNet(nn.Module):
 def _layer(channels: int, filters: int) -> tuple[nn.Module, ...]:
     convolution = nn.Conv2d(channels, filters, 3, padding=1, bias=False)
     return convolution, nn.BatchNorm2d(filters), nn.ReLU()
-
-
-def images_and_labels(folder: Path, part: str) -> tuple[Tensor, Tensor]:
-    """Fashion-MNIST's ``"train"`` or ``"t10k"``: float32 [N, 1, 28, 28] of mean 0, int64 [N]."""
-    with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
-        pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
-    with gzip.open(folder / f"{part}-labels-idx1-ubyte.gz") as file:
-        labels = np.frombuffer(file.read(), np.uint8, offset=8)
-    images = (torch.from_numpy(pixels.copy()).float() / 255 - 0.286) / 0.353
-    return images, torch.from_numpy(labels.astype(np.int64))
-
-
-def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, rate: float) -> nn.Module:
-    """By Adam with the rate falling to zero; images mirrored at random. In evaluation mode then."""
-    model.train()
-    optimizer = torch.optim.Adam(model.parameters(), rate)
-    steps = epochs * (len(images) // BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(epochs):
-        for some in _batches(torch.randperm(len(images), generator=generator)):
-            mirrored = images[some].flip(3) if torch.rand(1, generator=generator) < 0.5 else None
-            logits = model(images[some] if mirrored is None else mirrored)
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(logits, labels[some]).backward()
-            optimizer.step()
-            schedule.step()
-    return model.eval()
-
-
-def _batches(order: Tensor) -> Iterator[Tensor]:
-    return iter(order[: len(order) // BATCH * BATCH].split(BATCH))
-
-
-def answers(model: nn.Module, images: Tensor) -> Tensor:
-    """int64 [N], the class of each."""
-    with torch.no_grad():
-        return torch.cat([model(some).argmax(1) for some in images.split(500)])
 
 
 def main() -> None:

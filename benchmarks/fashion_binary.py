@@ -7,18 +7,14 @@ answers on the 10,000 test images; in docs/binary.md is where FOLDER comes from.
 from __future__ import annotations
 
 import argparse
-import gzip
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 import cvperf
+from cvperf.benchmarks.fashion_mnist import answers, images_and_labels, train
 from cvperf.nn import BinaryConv2d, clip_latent_weights
-
-BATCH = 128
 
 
 class BinaryNet(nn.Module):
@@ -40,53 +36,6 @@ class BinaryNet(nn.Module):
         return self.head(self.bits(self.stem(image)).relu().mean((2, 3)))
 
 
-def images_and_labels(folder: Path, part: str) -> tuple[Tensor, Tensor]:
-    """Fashion-MNIST's ``"train"`` or ``"t10k"``: float32 [N, 1, 28, 28] of mean 0, int64 [N]."""
-    with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
-        pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
-    with gzip.open(folder / f"{part}-labels-idx1-ubyte.gz") as file:
-        labels = np.frombuffer(file.read(), np.uint8, offset=8)
-    images = (torch.from_numpy(pixels.copy()).float() / 255 - 0.286) / 0.353
-    return images, torch.from_numpy(labels.astype(np.int64))
-
-
-def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, rate: float) -> nn.Module:
-    """By Adam with the rate falling to zero; half of the batches mirrored, latent weights clipped.
-
-    In evaluation mode then.
-    """
-    model.train()
-    optimizer = torch.optim.Adam(model.parameters(), rate)
-    steps = epochs * (len(images) // BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    generator = torch.Generator().manual_seed(1)
-    for epoch in range(epochs):
-        total = 0.0
-        for some in _batches(torch.randperm(len(images), generator=generator)):
-            batch = images[some]
-            if torch.rand(1, generator=generator) < 0.5:
-                batch = batch.flip(3)
-            loss = nn.functional.cross_entropy(model(batch), labels[some])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            clip_latent_weights(model)
-            total += float(loss.detach())
-        print(f"epoch {epoch + 1}: loss {total * BATCH / len(images):.3f}", flush=True)
-    return model.eval()
-
-
-def _batches(order: Tensor) -> Iterator[Tensor]:
-    return iter(order[: len(order) // BATCH * BATCH].split(BATCH))
-
-
-def answers(model: nn.Module, images: Tensor) -> Tensor:
-    """int64 [N], the class of each."""
-    with torch.no_grad():
-        return torch.cat([model(some).argmax(1) for some in images.split(500)])
-
-
 def main() -> None:
     """Trains and counts."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -97,7 +46,7 @@ def main() -> None:
     images, labels = images_and_labels(asked.folder, "train")
     unseen, truth = images_and_labels(asked.folder, "t10k")
     start = BinaryNet().to(memory_format=torch.channels_last)
-    model = train(start, images, labels, asked.epochs, 3e-3)
+    model = train(start, images, labels, asked.epochs, 3e-3, clip_latent_weights)
     fast = cvperf.optimize(model)
     found = answers(fast, unseen)
     # With gradients asked for, the layers compute with numbers that are +1 and -1.

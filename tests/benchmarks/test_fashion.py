@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cvperf.benchmarks.fashion import SmallNet, answers, images_and_labels, train
+from cvperf.benchmarks.fashion import SmallNet
+from cvperf.benchmarks.fashion_mnist import answers, images_and_labels, train
 
 
 def test_files_are_read(tmp_path: Path) -> None:
