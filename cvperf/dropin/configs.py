@@ -79,6 +79,11 @@ class Int8Config(FusionConfig):
         if self.weight_bits not in (4, 8):
             raise ArgumentError(f"weight_bits must be 4 or 8, got {self.weight_bits!r}")
 
+    @property
+    def most(self) -> int:
+        """The greatest integer of a weight; the least is its negative."""
+        return int(2 ** (self.weight_bits - 1) - 1)
+
     def without_inputs(self) -> Int8Config:
         """The same, to be kept: the inputs are read once."""
         return replace(self, calibration=())

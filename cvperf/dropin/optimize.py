@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from cvperf import _C, engine
 from cvperf.dropin.configs import Bf16Config, FusionConfig, Int8Config, WeightOnlyConfig
 from cvperf.dropin.detectors import with_our_kernels
+from cvperf.dropin.layers import Layers, named_out
 from cvperf.dropin.switch import use
 from cvperf.engine.explanation import PlanExplanation, explain_plan
 from cvperf.errors import ArgumentError, describe
@@ -86,7 +87,7 @@ def optimize(
             "model must be in evaluation mode: an optimised model is for inference. Call "
             "model.eval() first"
         )
-    left_out = frozenset() if filter_fn is None else _left_out(model, filter_fn)
+    left_out = frozenset() if filter_fn is None else named_out(model, filter_fn)
     optimized = OptimizedModel(model, config or FusionConfig(), "", left_out)
     if isinstance(config, Int8Config):
         optimized.calibrate(config.calibration, is_needed=not is_prepared(model))
@@ -325,49 +326,6 @@ class ModelExplanation:
         lines += [str(plan) for plan in self.plans]
         lines += [str(part) for part in self.parts if part.plans or part.why]
         return "\n".join(lines)
-
-
-# --- which layers
-
-
-@dataclass(frozen=True)
-class Layers:
-    """Which layers of a part of a model its configuration is meant for.
-
-    Attributes:
-        config: of the whole model.
-        part: the part's name within the model; empty for the whole.
-        left_out: names within the model of the modules that ``filter_fn`` said no to.
-    """
-
-    config: FusionConfig
-    part: str
-    left_out: frozenset[str]
-
-    @property
-    def observer(self) -> str:
-        assert isinstance(self.config, Int8Config)
-        return self.config.observer
-
-    @property
-    def per_channel(self) -> bool:
-        assert isinstance(self.config, Int8Config)
-        return self.config.per_channel
-
-    @property
-    def weight_bits(self) -> int:
-        assert isinstance(self.config, Int8Config)
-        return self.config.weight_bits
-
-    def takes(self, name: str) -> bool:
-        """Whether it is meant for the module of this name within the part."""
-        whole = f"{self.part}.{name}".strip(".")
-        return whole not in self.left_out and self.config.takes(whole)
-
-
-def _left_out(model: nn.Module, filter_fn: Callable[[nn.Module, str], bool]) -> frozenset[str]:
-    modules = model.named_modules(remove_duplicate=False)
-    return frozenset(name for name, module in modules if not filter_fn(module, name))
 
 
 # --- a model in parts

@@ -46,4 +46,4 @@ def prepare_qat(model: nn.Module, config: Int8Config | None = None) -> fx.GraphM
     if config is not None and not isinstance(config, Int8Config):
         raise TypeError(f"config must be an Int8Config or None, got {describe(config)}")
     config = config or Int8Config()
-    return prepare(model, config.takes, 2 ** (config.weight_bits - 1) - 1)
+    return prepare(model, config.takes, config.most)

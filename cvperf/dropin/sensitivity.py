@@ -77,7 +77,7 @@ def _report(
         def takes(name: str) -> bool:
             return name not in skip and config.takes(name)
 
-        return Quantise(graph, scales, means, takes, config.per_channel)
+        return Quantise(graph, scales, means, takes, config.per_channel, config.most)
 
     trials = Trials(quantise(graph, frozenset()))
     if not trials.layers:

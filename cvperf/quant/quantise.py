@@ -156,7 +156,7 @@ class Quantise:
         assert isinstance(image, fx.Node)
         weight = weight_of(self.graph, node.args[WEIGHT])
         assert weight is not None
-        steps, scale_weight = self._rounded(node, weight)
+        steps, scale_weight = self.rounded(node, weight)
         packed = pack_conv2d_int8(steps, groups)  # type: ignore[arg-type]
         lost = steps.float() * scale_weight.view(-1, 1, 1, 1) - weight
         bias = self._corrected(node, node.args[BIAS], lost, self.means[image.name])
@@ -201,7 +201,7 @@ class Quantise:
         rows, weight = found["input"], weight_of(self.graph, found["weight"])
         assert weight is not None
         filters = weight[:, :, None, None]
-        steps, scale = self._rounded(node, filters)
+        steps, scale = self.rounded(node, filters)
         lost = steps.float() * scale.view(-1, 1, 1, 1) - filters
         bias = self._corrected(node, found["bias"], lost, self.means[rows.name])
         source, many = self.scales[rows.name], rows.meta["val"].dim() != 2
@@ -236,7 +236,8 @@ class Quantise:
         node.replace_all_uses_with(new)
         self.graph.graph.erase_node(node)
 
-    def _rounded(self, node: fx.Node, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def rounded(self, node: fx.Node, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer's weight as int8, and float32 [O]: what a step of each filter stands for."""
         trained = node.meta.get(STEPS)
         if trained is not None:
             return symmetric(weight, trained)  # of which the greatest has the last step

@@ -22,7 +22,7 @@ class Rules(Protocol):
     @property
     def per_channel(self) -> bool: ...
     @property
-    def weight_bits(self) -> int: ...
+    def most(self) -> int: ...
     def takes(self, name: str) -> bool: ...
 
 
@@ -59,8 +59,7 @@ class Quantiser:
                 return
             scales, means = self.prepare(graph)
             rules = self._rules
-            most = 2 ** (rules.weight_bits - 1) - 1
-            Quantise(graph, scales, means, rules.takes, rules.per_channel, most).run()
+            Quantise(graph, scales, means, rules.takes, rules.per_channel, rules.most).run()
 
     def prepare(self, graph: fx.GraphModule) -> tuple[dict[str, Scale], dict[str, Tensor]]:
         """Make a graph's channels alike, and choose its ranges.

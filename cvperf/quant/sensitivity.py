@@ -28,7 +28,6 @@ from cvperf.ops._packed import pack_conv2d
 from cvperf.ops.conv2d import conv2d
 from cvperf.quant.observe import Scale
 from cvperf.quant.quantise import Quantise, lost_bias
-from cvperf.quant.steps import symmetric
 
 
 @dataclass(frozen=True)
@@ -259,7 +258,7 @@ class Trials:
         source = node.args[INPUT]
         assert isinstance(source, fx.Node)
         filters = weight if weight.dim() == 4 else weight[:, :, None, None]
-        steps, scale = symmetric(filters, 127, self._quantise.per_channel)
+        steps, scale = self._quantise.rounded(node, filters)
         stands_for = steps.float() * scale.view(-1, 1, 1, 1)
         shift = lost_bias(stands_for - filters, self._quantise.means[source.name])
         return stands_for.view(weight.shape), -shift if bias is None else bias - shift

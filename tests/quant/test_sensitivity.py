@@ -89,6 +89,15 @@ def test_mixed_plans_keep_to_their_limit(
     assert len(report.skip(0)) == 4
 
 
+def test_weights_of_four_bits_are_measured_as_such(
+    model: nn.Module, config: cvperf.Int8Config, report: SensitivityReport
+) -> None:
+    four = dataclasses.replace(config, weight_bits=4)
+    found = cvperf.sensitivity(model, four, images(3, 1))
+    assert found.whole.square > 1.2 * report.whole.square
+    assert found.whole.square == pytest.approx(measured(model, four, ()), rel=1e-3)
+
+
 def test_it_prints_as_a_table(report: SensitivityReport) -> None:
     lines = str(report).splitlines()
     assert len(lines) == 6
