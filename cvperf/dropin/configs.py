@@ -82,7 +82,7 @@ class Int8Config(FusionConfig):
     @property
     def most(self) -> int:
         """The greatest integer of a weight; the least is its negative."""
-        return int(2 ** (self.weight_bits - 1) - 1)
+        return (1 << (self.weight_bits - 1)) - 1
 
     def without_inputs(self) -> Int8Config:
         """The same, to be kept: the inputs are read once."""

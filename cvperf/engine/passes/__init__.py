@@ -13,14 +13,14 @@ from cvperf.engine.passes.affine import fold_affine
 from cvperf.engine.passes.batch_norm import fold_batch_norm
 from cvperf.engine.passes.constants import fold_constants
 from cvperf.engine.passes.convolution import name_convolutions
-from cvperf.engine.passes.fake_quantize import fix_quantised_weights
+from cvperf.engine.passes.fake_quantize import mark_quantised_weights
 from cvperf.engine.passes.residual import fuse_residual
 from cvperf.engine.passes.transposed import rewrite_transposed
 
 
 def fuse(graph: fx.GraphModule) -> None:
     """All of them, in place."""
-    fix_quantised_weights(graph)
+    mark_quantised_weights(graph)
     name_convolutions(graph)
     rewrite_transposed(graph)
     fold_constants(graph)
