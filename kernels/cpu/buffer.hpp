@@ -6,8 +6,12 @@
 #include <cstdlib>
 #include <new>
 
+#include "large_blocks.hpp"
+
 namespace cvperf {
 namespace CVPERF_ISA {
+
+constexpr std::size_t kLargeBuffer = 1 << 20;  // bytes, from which on a buffer is a block that is recycled
 
 // Up to `kInline` elements take no allocation, and neither do none.
 template <class T, std::size_t kInline = 0>
@@ -18,11 +22,19 @@ class Buffer {
       data_ = reinterpret_cast<T*>(inline_);
       return;
     }
+    if (bytes_of(count) >= kLargeBuffer) {
+      large_ = take_large_block(bytes_of(count));
+      data_ = static_cast<T*>(large_.data);
+      return;
+    }
     data_ = static_cast<T*>(std::aligned_alloc(64, bytes_of(count)));
     if (!data_) throw std::bad_alloc();
   }
   ~Buffer() {
-    if (data_ != reinterpret_cast<T*>(inline_)) std::free(data_);
+    if (large_.data)
+      give_large_block(large_);
+    else if (data_ != reinterpret_cast<T*>(inline_))
+      std::free(data_);
   }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -37,6 +49,7 @@ class Buffer {
 
  private:
   T* data_;
+  LargeBlock large_;
   alignas(64) unsigned char inline_[kInline ? kInline * sizeof(T) : 1];
 };
 

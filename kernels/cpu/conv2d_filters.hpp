@@ -2,7 +2,6 @@
 #pragma once
 #include "buffer.hpp"
 #include "conv2d_problem.hpp"
-#include "pages.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
@@ -10,16 +9,14 @@ namespace CVPERF_ISA {
 class Filters {
  public:
   explicit Filters(const ConvProblem& p)
-      : bytes_(p.packed ? 0 : static_cast<std::size_t>(dense_packed_bytes(p))), own_(bytes_), packed_(p.packed) {
+      : own_(p.packed ? 0 : static_cast<std::size_t>(dense_packed_bytes(p))), packed_(p.packed) {
     if (packed_) return;
-    prefer_huge_pages(own_.data(), bytes_);
     pack_filters(p, own_.data());
     packed_ = own_.data();
   }
   const void* packed() const { return packed_; }
 
  private:
-  std::size_t bytes_;
   Buffer<char> own_;
   const void* packed_;
 };

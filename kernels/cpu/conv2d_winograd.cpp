@@ -6,9 +6,9 @@
 // of the (M + 2)^2 points, V times the transformed filters U[point] is an ordinary matrix product, done by the register
 // tile of the direct convolution (gemm_tile.hpp); the products are transformed back (vectors of filters) and finished
 // with bias, residual and activation.
-// Who takes a chunk is decided by U. While it is small a thread takes chunks of its own, about as large as its L2: no
-// thread waits for another or reads what another wrote, which takes three times as long where the two share no cache.
-// A large U (38 MB for 512 channels and filters) is read once a chunk: large chunks, each stage split over all threads.
+// A thread takes chunks of its own if there are tiles enough that reading U (9 MB for 256 channels and filters) for
+// itself costs it little: no thread waits for another or reads what another wrote, which costs a layer a quarter to
+// a half where the two share no cache. Else each stage of a chunk is split over all threads.
 // float16 and bfloat16 are widened as they are read and rounded once as they are written: everything between is
 // float32. Every output is summed in one fixed order, so neither chunks nor threads change a bit. Source: Lavin and
 // Gray, CVPR 2016 (see conv2d_winograd.hpp for the points).
@@ -19,7 +19,6 @@
 #include "conv2d_pack.hpp"
 #include "conv2d_problem.hpp"
 #include "gemm_tile.hpp"
-#include "pages.hpp"
 #include "thread_index.hpp"
 
 namespace cvperf {
@@ -27,11 +26,12 @@ namespace CVPERF_ISA {
 namespace {
 
 constexpr int kL = kLanes<float>;
-constexpr std::int64_t kPrivateFilterBytes = 4 << 20;       // of U, up to which every thread reads it for itself
-constexpr std::int64_t kPrivateChunkBytes = 1 << 20;        // of V and M together
-constexpr std::int64_t kLeastPrivateTiles = 6 * kTileRows;  // fewer, and reading U costs more than the product
-constexpr std::int64_t kSharedChunkBytes = 6 << 20;         // of V and M together
-constexpr std::int64_t kRowBlockBytes = 192 << 10;          // of V that a task of a shared product reads: stays in L2
+constexpr std::int64_t kSmallFilterBytes = 4 << 20;  // of U, up to which chunks stay in L2
+constexpr std::int64_t kNearFilterBytes = 12 << 20;  // of U, which a third-level cache keeps
+constexpr std::int64_t kSmallChunkBytes = 1 << 20;   // of V and M together
+constexpr std::int64_t kLargeChunkBytes = 3 << 20;   // likewise; a large U is read less often
+constexpr std::int64_t kLeastChunk = 6 * kTileRows;  // tiles
+constexpr std::int64_t kRowBlockBytes = 192 << 10;   // of V that a task of a shared product reads: stays in L2
 
 std::int64_t round_up(std::int64_t x) { return (x + kL - 1) / kL * kL; }
 
@@ -165,7 +165,6 @@ void run_private(const Job<T, M>& whole, std::int64_t chunk, std::int64_t thread
   const std::int64_t image_size = whole.kPoints * whole.image_step, product_size = whole.kPoints * whole.product_step;
   Buffer<float> scratch(threads * (image_size + product_size));
   Buffer<const float*> rows(threads * chunk);
-  prefer_huge_pages(scratch.data(), sizeof(float) * threads * (image_size + product_size));
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     const int thread = thread_index();
@@ -189,8 +188,6 @@ template <class T, int M>
 void run_shared(Job<T, M>& job, std::int64_t chunk, std::int64_t threads) {
   const std::int64_t tiles = job.tiles();
   Buffer<float> image(job.kPoints * job.image_step), product(job.kPoints * job.product_step);
-  prefer_huge_pages(image.data(), sizeof(float) * job.kPoints * job.image_step);
-  prefer_huge_pages(product.data(), sizeof(float) * job.kPoints * job.product_step);
   job.image = image.data();
   job.product = product.data();
 
@@ -235,11 +232,12 @@ void run(const ConvProblem& p) {
   job.bias = p.bias ? bias.data() : nullptr;
   job.zeros = zeros.data();
 
+  const std::int64_t u = job.filter_bytes();
+  const bool own = tiles >= threads * (u <= kNearFilterBytes ? kTileRows : kLeastChunk);
   const std::int64_t tile_bytes = 4 * job.kPoints * (p.channels + job.product_pitch);
-  const bool own = job.filter_bytes() <= kPrivateFilterBytes && tiles >= kLeastPrivateTiles * threads;
-  std::int64_t wanted = (own ? kPrivateChunkBytes : kSharedChunkBytes) / tile_bytes;
-  const std::int64_t least = own ? kLeastPrivateTiles : 4 * kTileRows * threads;
-  if (wanted < least) wanted = least;
+  std::int64_t wanted =
+      (u <= kSmallFilterBytes ? kSmallChunkBytes : kLargeChunkBytes) * (own ? 1 : threads) / tile_bytes;
+  if (wanted < kLeastChunk) wanted = kLeastChunk;
   std::int64_t chunks = (tiles + wanted - 1) / wanted;
   if (own) chunks = (chunks + threads - 1) / threads * threads;
   const std::int64_t chunk = (tiles + chunks - 1) / chunks;

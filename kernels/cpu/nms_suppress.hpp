@@ -2,7 +2,6 @@
 #pragma once
 #include "buffer.hpp"
 #include "nms_grid.hpp"
-#include "pages.hpp"
 
 namespace cvperf {
 namespace CVPERF_ISA {
@@ -86,9 +85,7 @@ class Scratch {
                                               : kMostBlock),
         reals_(static_cast<std::size_t>(parts * (kept_ + grid_))),
         integers_(static_cast<std::size_t>(parts * integers_size_)),
-        candidates_(static_cast<std::size_t>(block_)) {
-    prefer_huge_pages(reals_.data(), static_cast<std::size_t>(parts * (kept_ + grid_)) * sizeof(T));
-  }
+        candidates_(static_cast<std::size_t>(block_)) {}
 
   Part part(int i) {
     T* reals = reals_.data() + i * (kept_ + grid_);

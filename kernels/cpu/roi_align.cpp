@@ -296,7 +296,6 @@ void forward_planar(const RoiAlignArgs& args, const RoiSampling<C>& sampling) {
   }
   const std::int64_t lanes = block_vectors<C>(args.channels) * kLanes<C>;
   Buffer<C> pixels(largest * lanes);
-  prefer_huge_pages(pixels.data(), largest * lanes * sizeof(C));
   Buffer<C> bins(2 * roi.num_threads * roi.pooled_height * roi.pooled_width * kBlockLanes<C>);
   for (std::int64_t place = 0; place < roi.num_maps * roi.images; ++place) {
     if (sampling.begin[place] == sampling.begin[place + 1]) continue;
