@@ -144,8 +144,8 @@ struct ChannelsLast {
   bool is_direct(int columns, int pitch) const {
     const bool simple =
         p.activation == Activation::none || p.activation == Activation::relu || p.activation == Activation::relu6;
-    return sizeof(T) == sizeof(C) && columns == pitch && !p.residual && simple &&
-           p.out_row == p.out_width * p.out_column && p.out_batch == p.out_height * p.out_row;
+    return sizeof(T) == sizeof(C) && columns == pitch && simple && p.out_row == p.out_width * p.out_column &&
+           p.out_batch == p.out_height * p.out_row;
   }
 
   void run_panel(const Scratch& s, std::int64_t count, std::int64_t group, std::int64_t panel) const {
@@ -171,6 +171,8 @@ struct ChannelsLast {
       t.segments = segments.count - segment < together ? segments.count - segment : together;
       t.b = b + (segment * length + t.a_offset) * pitch;
       t.column_bias = last && direct ? panel_bias : nullptr;
+      t.residual =
+          last && direct && p.residual ? static_cast<const C*>(p.residual) + s.where[0] + first_filter : nullptr;
       t.clamp = last && direct && p.activation != Activation::none;
       t.a = s.rows + segment * block;
       t.init = step ? s.sums : nullptr;

@@ -73,6 +73,7 @@ struct TileArgs {
   std::int64_t c_pitch;
   const C* row_bias;     // [rows] or null
   const C* column_bias;  // [vectors * lanes] or null
+  const C* residual;     // added after the biases, where c has the same; or null
   bool clamp;            // results are kept within [low, high]; NaN stays NaN
   C low, high;
   bool past_caches;  // float32 only: c, and its rows, are aligned
@@ -88,6 +89,12 @@ CVPERF_INLINE void multiply_tile(const TileArgs<A>& t, std::int64_t row) {
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) sum[r][v] = Vec<C>{};
+  if (t.residual) {  // they arrive while the products are made
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < Vectors; ++v) __builtin_prefetch(t.residual + (row + r) * t.c_pitch + v * lanes);
+  }
   const A* b = t.b;
   const std::int64_t length = t.length;
   for (std::int64_t s = 0; s < t.segments; ++s) {
@@ -128,6 +135,12 @@ CVPERF_INLINE void multiply_tile(const TileArgs<A>& t, std::int64_t row) {
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v) sum[r][v] += bias;
     }
+  }
+  if (t.residual) {
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < Vectors; ++v) sum[r][v] += load(t.residual + (row + r) * t.c_pitch + v * lanes);
   }
   if (t.clamp) {
     const Vec<C> low = broadcast(t.low), high = broadcast(t.high);
