@@ -249,6 +249,7 @@ def table(rows: Sequence[Row]) -> Table:
         f"torch eager (channels-last) / cvperf, {torch.get_num_threads()} threads, weights random"
     )
     found = Table("detector", "way", "torch ms", "cvperf ms", "ratio", "answers", title=title)
+    found.columns[0].overflow = "fold"  # a name is never cut
     for row in rows:
         check = row.check if row.right else f"[red]WRONG[/red] {row.check}"
         times = (_spread(row.eager), _spread(row.ours))
