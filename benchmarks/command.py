@@ -28,6 +28,7 @@ def run(
     quick: bool = False,
     threads: int = 0,
     seconds: float | None = None,
+    one_process: bool = False,
 ) -> int:
     """Measure a suite and print its summary.
 
@@ -53,7 +54,9 @@ def run(
     chosen = None if peers == "auto" else [name.strip() for name in peers.split(",")]
     contenders = (*ours.contenders(device), *select(chosen, device))
     cases = _cases(suite, device, ops, case, quick)
-    rows = session.run(cases, contenders, out, device=device, seconds=seconds)
+    rows = session.run(
+        cases, contenders, out, device=device, seconds=seconds, one_process=one_process
+    )
     terminal.show(rows, out)
     return 1 if any(_our_fault(row) for row in rows) else 0
 

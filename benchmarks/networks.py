@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +26,14 @@ class Network:
 
 
 def _torchvision(name: str) -> Callable[[], nn.Module]:
-    def build() -> nn.Module:
-        from torchvision.models import get_model
+    # No function in a function: a network's builder goes to the processes that race it.
+    return partial(_built, name)
 
-        return get_model(name, weights=None)
 
-    return build
+def _built(name: str) -> nn.Module:
+    from torchvision.models import get_model
+
+    return get_model(name, weights=None)
 
 
 class UNet(nn.Module):

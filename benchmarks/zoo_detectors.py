@@ -18,16 +18,16 @@ SIDE = 800
 """Height and width of the photo in pixels; models with a size of their own resize it."""
 NEAR_PX = 0.5
 """A box whose corners are all that near, with the same label, is the same box."""
+NEAR_MASK = 0.05
+"""A mask whose differences add up to no more of its sum of chances is the same mask."""
 
 
 def row(entry: Entry, seconds: float = 1.0, only_times: bool = False) -> dict[str, Any]:
     """What the table holds about a detector, JSON's types only."""
-    from torchvision.transforms import functional
-
     torch.manual_seed(0)
     model = entry.build()
-    image = functional.to_tensor(functional.resize(photo("pagoda"), [SIDE, SIDE]))
-    _spread_scores(model)
+    image = square("pagoda", SIDE)
+    spread_scores(model)
     fast = cvperf.optimize(model, example_inputs=([image],))
     eager = copy.deepcopy(model).to(memory_format=torch.channels_last)
     runs = {"cvperf": lambda: fast([image]), "torch": lambda: eager([image])}
@@ -39,8 +39,15 @@ def row(entry: Entry, seconds: float = 1.0, only_times: bool = False) -> dict[st
     return found | zoo_measure.times(runs, seconds)
 
 
+def square(name: str, side: int) -> Tensor:
+    """A photo as detectors take it, [3, side, side] in 0..1."""
+    from torchvision.transforms import functional
+
+    return functional.to_tensor(functional.resize(photo(name), [side, side]))
+
+
 @torch.no_grad()
-def _spread_scores(model: nn.Module) -> None:
+def spread_scores(model: nn.Module) -> None:
     """Make some classes stand out: initial heads give every class the same, or next to nothing."""
     random = torch.Generator().manual_seed(0)
     for name, layer in model.named_modules():
@@ -63,8 +70,20 @@ def agreement(ours: dict[str, Tensor], eager: dict[str, Tensor]) -> dict[str, An
     nearest, index = apart.min(1)
     same = nearest <= NEAR_PX
     scores = (eager["scores"] - ours["scores"][index]).abs()[same]
+    if "masks" in eager and same.any():
+        losses = _mask_losses(ours["masks"][index][same], eager["masks"][same])
+        found["same_masks"] = int((losses <= NEAR_MASK).sum())
     return found | {
         "same_boxes": int(same.sum()),
         "largest_px": float(nearest[same].max()) if same.any() else 0.0,
         "largest_score": float(scores.max()) if same.any() else 0.0,
     }
+
+
+def _mask_losses(masks: Tensor, exact: Tensor) -> Tensor:
+    """Of masks [N, 1, H, W] of chances: summed differences over the sum, [N].
+
+    Not an IoU: a random network's chances are near a half, and fall on either side of it.
+    """
+    apart, total = (each.double().flatten(1).sum(1) for each in ((masks - exact).abs(), exact))
+    return apart / total.clamp(min=1.0)

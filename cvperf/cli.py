@@ -80,6 +80,9 @@ def _add_suite(suite: str, about: str) -> None:
         seconds: Annotated[
             float | None, typer.Option(min=0.01, help="time of a contender on a case")
         ] = None,
+        one_process: Annotated[
+            bool, typer.Option(help="models on a CPU: not a process for each contender")
+        ] = False,
         out: Annotated[Path | None, typer.Option(help="JSON Lines of the results")] = None,
     ) -> None:
         from cvperf.benchmarks import command
@@ -87,7 +90,9 @@ def _add_suite(suite: str, about: str) -> None:
         path = out or Path("report") / f"{suite}.jsonl"
         ops = op or ()
         code = _told(
-            lambda: command.run(suite, path, device, ops, case, peers, quick, threads, seconds),
+            lambda: command.run(
+                suite, path, device, ops, case, peers, quick, threads, seconds, one_process
+            ),
             ImportError,
             ValueError,
         )

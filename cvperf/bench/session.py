@@ -16,7 +16,7 @@ from cvperf.bench.peers import Peer
 from cvperf.bench.problems.base import Shape
 from cvperf.bench.results import Measurement
 from cvperf.bench.roofline import Ceilings
-from cvperf.bench.runner import Run, plan, race
+from cvperf.bench.runner import Run, apart_by_default, plan, race
 
 Tick = Callable[[str], None]
 
@@ -29,6 +29,7 @@ def run(
     device: str = "cpu",
     seconds: float | None = None,
     limit_s: float = math.inf,
+    one_process: bool = False,
     console: Console | None = None,
 ) -> list[Measurement]:
     """Measure every case of every suite, write the rows to ``out`` and return them.
@@ -39,6 +40,7 @@ def run(
         out: JSON Lines; it appears whole when all is measured (until then ``<out>.partial``).
         seconds: time of a contender on a case; None: the suite's own (see ``runner.plan``).
         limit_s: begin no case after so many seconds; those left out are counted in a last line.
+        one_process: never give contenders a process each, as networks have on a CPU.
         console: where the progress bar goes; standard error if None.
     """
     console = console or Console(stderr=True)
@@ -54,8 +56,16 @@ def run(
         ceilings = Ceilings.from_rows(rows)
         advance()
         for suite, shapes in suites.items():
+            apart = apart_by_default(suite, device) and not one_process
             shared = Run(
-                suite, device, plan(suite, seconds), environment, ceilings, seconds, tick=tick
+                suite,
+                device,
+                plan(suite, seconds, apart),
+                environment,
+                ceilings,
+                seconds,
+                apart,
+                tick=tick,
             )
             for shape in shapes:
                 if time.monotonic() - start > limit_s:

@@ -9,7 +9,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -128,9 +128,26 @@ def measure(
         tick: called after each sample, for a progress bar.
     """
     clock = clock or WallClock()
-    runners = [_Runner(contender, clock, plan) for contender in contenders]
+    return _in_turns(
+        [_Runner(_sampler(each, clock), plan, each.context) for each in contenders], seed, tick
+    )
+
+
+def measure_samplers(samplers: Sequence[Sampler], plan: Plan, seed: int = 0) -> list[Timing]:
+    """As :func:`measure`, of contenders elsewhere, of whom there is no more than a sampler."""
+    return _in_turns([_Runner(sampler, plan) for sampler in samplers], seed)
+
+
+def _sampler(contender: Contender, clock: Clock) -> Sampler:
+    with contender.context():
+        return clock.sampler(contender.run)
+
+
+def _in_turns(
+    runners: Sequence[_Runner], seed: int, tick: Callable[[], None] = lambda: None
+) -> list[Timing]:
     order = random.Random(seed)
-    with _no_garbage_collection():
+    with no_garbage_collection():
         for runner in runners:
             runner.warm_up()
         while waiting := [runner for runner in runners if not runner.spent]:
@@ -147,24 +164,25 @@ def measure(
 class _Runner:
     """One contender on its way through the rounds."""
 
-    contender: Contender
-    clock: Clock
+    sampler: Sampler
     plan: Plan
+    context: Callable[[], AbstractContextManager[None]] = nullcontext
     calls: int = 1
     used_s: float = 0.0
     samples: list[float] = field(default_factory=list)
     first_s: float = 0.0
 
-    def __post_init__(self) -> None:
-        with self.contender.context():
-            self._sampler = self.clock.sampler(self.contender.run)
+    @property
+    def long_s(self) -> float:
+        """A call this long needs no other before it, and is a sample by itself."""
+        return max(_LONG_S, self.plan.sample_s)
 
     def warm_up(self) -> None:
         """Find how many calls make a sample, and go on until two samples agree within 5 %."""
-        with self.contender.context():
+        with self.context():
             last = self.first_s = self._timed(1)
             for _ in range(_WARM_UPS):
-                if last > _LONG_S or self.used_s > self.plan.seconds / 4:
+                if last > self.long_s or self.used_s > self.plan.seconds / 4:
                     break
                 self.calls = max(1, math.ceil(self.plan.sample_s / max(last, 1e-9)))
                 seconds = self._timed(self.calls)
@@ -173,14 +191,14 @@ class _Runner:
                 last = seconds
 
     def sample(self) -> None:
-        with self.contender.context():
-            if self.first_s < _LONG_S:
+        with self.context():
+            if self.first_s < self.long_s:
                 self._timed(1)  # the others have just filled the caches
             self.samples.append(self._timed(self.calls))
 
     def _timed(self, calls: int) -> float:
         start = time.perf_counter()
-        seconds = self._sampler(calls)
+        seconds = self.sampler(calls)
         # Samples that were taken again cost time too.
         self.used_s += max(seconds * calls, time.perf_counter() - start)
         return seconds
@@ -217,7 +235,7 @@ class _Runner:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """A collection in the middle of a sample would be charged to whoever runs."""
     was_on = gc.isenabled()
     gc.collect()

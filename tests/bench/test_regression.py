@@ -157,3 +157,11 @@ def test_the_worst_comes_first() -> None:
     old = [replace(r, case=case) for case in cases for r in run(0)]
     new = [replace(r, case=case) for case, ms in cases.items() for r in run(1, ours=ms)]
     assert [change.row.case for change in compare(new, old)] == ["c", "a", "d", "b"]
+
+
+def test_contenders_with_a_process_each_are_not_compared_with_those_that_shared_one() -> None:
+    apart = [replace(each, detail={"process": "one for each contender"}) for each in run(1, 1.5)]
+    assert only(apart, [replace(each, detail=apart[0].detail) for each in run(0)]).failed
+    change = only(apart, run(0))
+    assert change.verdict == "unclear"
+    assert "shared one in the other" in change.note

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cvperf import files
-from cvperf.bench import report
+from cvperf.bench import report, results
 from cvperf.bench.report import content, runs, summary, text
 from cvperf.bench.report.runs import Run
 from cvperf.bench.results import ResultsError
@@ -291,3 +291,18 @@ def test_rates_have_a_prefix_and_a_unit() -> None:
     assert text.scaled(2.5e10, "B/s") == "25.0 GB/s"
     assert text.percent(0.031) == "3.1 %"
     assert text.shape({"input": [1, 3, 8, 8], "groups": 1}) == "input 1x3x8x8, groups 1"
+
+
+def test_the_report_says_which_rows_had_a_process_of_their_own(tmp_path: Path) -> None:
+    def pages(*rows: results.Measurement) -> list[str]:
+        found = report.write([save(tmp_path / "a.jsonl", rows)], tmp_path / "out")
+        return [path.read_text() for path in (found.html, found.markdown)]
+
+    times = {"cvperf": 1.0, "torch": 2.0}
+    together = race(times, suite="models", op="resnet50")
+    detail = {"process": "one for each contender"}
+    apart = race(times, suite="models", op="unet", detail=detail)
+    said = "Each contender had a process of its own"
+    assert all(said not in page for page in pages(*together))
+    assert all(said in page and f"rows: {said}" not in page for page in pages(*apart))
+    assert all(f"In 2 of 4 rows: {said}" in page for page in pages(*together, *apart))

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from cvperf.engine import capture, fuse
-from cvperf.engine.passes.convolution import ACTIVATION, CONV2D, RESIDUAL
+from cvperf.engine.passes.convolution import ACTIVATION, CONV2D, DEPTH_TO_SPACE, RESIDUAL
 
 
 def fused(model: nn.Module, *inputs: Tensor) -> fx.GraphModule:
@@ -242,6 +242,11 @@ def test_a_transposed_convolution_apart_is_a_convolution(
     graph = fused(nn.Sequential(up, nn.BatchNorm2d(4), nn.ReLU()), torch.rand(2, 3, 5, 6))
     assert operators(graph) == {"cvperf.conv2d.default": 1, "cvperf.depth_to_space.default": 1}
     assert convolutions(graph)[0].args[ACTIVATION] == "relu"
+
+
+def test_pixels_of_no_images_are_moved_too() -> None:
+    """A mask head where a detector found no box; calibration runs the graph as it is."""
+    assert DEPTH_TO_SPACE(torch.empty(0, 12, 5, 6), 2, 2).shape == (0, 3, 10, 12)
 
 
 @pytest.mark.parametrize(

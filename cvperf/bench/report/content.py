@@ -19,6 +19,10 @@ from cvperf.bench.results import Measurement
 if TYPE_CHECKING:
     from cvperf.bench.roofline import Ceilings
 
+_APART = (
+    "Each contender had a process of its own, so that none met the waiting threads of another; a "
+    "sample is the median of a turn of about 0.3 seconds."
+)
 _SAME_MACHINE = ("cpu", "gpu", "isa", "threads")
 
 
@@ -165,6 +169,16 @@ class Content:
             if contest.first.suite == suite:
                 found.setdefault(contest.first.op, []).append(contest)
         return [Model(name, tuple(contests)) for name, contests in found.items()]
+
+    def apart(self, suite: str) -> str:
+        """A sentence on how many rows of a suite come from a process of their own; empty if none
+        do."""
+        rows = [row for row in self.rows if row.suite == suite and row.n]
+        alone = sum("process" in row.detail for row in rows)
+        if not alone:
+            return ""
+        share = "" if alone == len(rows) else f"In {alone} of {len(rows)} rows: "
+        return f"{share}{_APART}"
 
     @property
     def overhead(self) -> list[Contest]:

@@ -84,6 +84,7 @@ def details(row: Measurement) -> dict[str, Any]:
         "peak memory": text.scaled(row.peak_bytes, "B"),
         "host": f"{text.digits(row.host_us)} us a call" if row.host_us is not None else "",
         "energy": f"{text.digits(row.energy_j)} J a call" if row.energy_j is not None else "",
+        "process": str(row.detail.get("process", "")),
         "note": row.note,
     }
     return {

@@ -128,6 +128,9 @@ def _change(
     if (spread := max(_spread(now), _spread(past))) > DISTURBED:
         found = "unclear"
         note = f"disturbed: the rounds of one run spread over a factor of {spread:.2f}"
+    if _process(row) != _process(before):
+        found = "unclear"
+        note = "contenders had a process each in one run and shared one in the other"
     return Change(row, before, found, factor, low, high, names, note)
 
 
@@ -159,16 +162,21 @@ def _rounds(
     rows: Sequence[Measurement],
     then: Mapping[str, Measurement],
 ) -> dict[str, int]:
-    """Peer -> rounds shared with ours in the shorter run, for those timed in the same version."""
+    """Peer -> rounds shared with ours in the shorter run, for those timed in the same version, and
+    in a process of their own in both runs or in neither."""
     found = {}
     for peer in rows:
         past = then.get(peer.contender)
         if peer.ours or past is None or not peer.status == past.status == "ok":
             continue
-        if peer.version == past.version:
+        if peer.version == past.version and _process(peer) == _process(past):
             samples = (row, peer, before, past)
             found[peer.contender] = min(len(each.samples_ms) for each in samples)
     return found
+
+
+def _process(row: Measurement) -> object:
+    return row.detail.get("process")
 
 
 def _spread(logs: Floats) -> float:

@@ -23,8 +23,9 @@ def _depth_to_space(x: Tensor, rows: int, columns: int) -> Tensor:
     """[N, rows * columns * C, H, W] to [N, C, H * rows, W * columns], as ONNX's DepthToSpace in its
     mode DCR."""
     n, depth, height, width = x.shape
-    parts = x.reshape(n, rows, columns, depth // (rows * columns), height, width)
-    return parts.permute(0, 3, 4, 1, 5, 2).reshape(n, -1, height * rows, width * columns)
+    channels = depth // (rows * columns)  # in full: of no images, -1 could be anything
+    parts = x.reshape(n, rows, columns, channels, height, width)
+    return parts.permute(0, 3, 4, 1, 5, 2).reshape(n, channels, height * rows, width * columns)
 
 
 _library.impl("depth_to_space", _depth_to_space, "CompositeImplicitAutograd")
