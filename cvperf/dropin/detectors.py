@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cvperf.dropin.mask_heads import MaskOfClass, computes_all_classes, roi_heads
 from cvperf.ops.multiscale_roi_align import multiscale_roi_align
 from cvperf.ops.nms import batched_nms
 from cvperf.ops.paste_masks import paste_masks
@@ -17,7 +18,7 @@ from cvperf.ops.paste_masks import paste_masks
 
 def with_our_kernels(module: nn.Module) -> nn.Module:
     """torchvision's ``SSD``, ``MultiScaleRoIAlign`` and ``GeneralizedRCNNTransform`` without their
-    loops over classes, levels and masks.
+    loops over classes, levels and masks, and its ``RoIHeads`` without the masks of other classes.
 
     Returns:
         A copy that shares everything with ``module``; ``module`` itself if it is another class.
@@ -26,11 +27,15 @@ def with_our_kernels(module: nn.Module) -> nn.Module:
         ("torchvision.models.detection.ssd", "SSD"): _ssd,
         ("torchvision.ops.poolers", "MultiScaleRoIAlign"): _pooler,
         ("torchvision.models.detection.transform", "GeneralizedRCNNTransform"): _transform,
+        ("torchvision.models.detection.roi_heads", "RoIHeads"): roi_heads,
     }.get((type(module).__module__, type(module).__name__))
-    if make is None:
+    if make is None or (make is roi_heads and not computes_all_classes(module)):
         return module
     twin = copy.copy(module)
     twin.__class__ = make(type(module))
+    if make is roi_heads:
+        own = {"mask_predictor": MaskOfClass(module.mask_predictor)}
+        twin.__dict__["_modules"] = {**module._modules, **own}
     return twin
 
 

@@ -340,7 +340,7 @@ def _with_parts(
         child_name: None
         if child is None
         else _part(child, config, f"{name}.{child_name}".lstrip("."), left_out)
-        for child_name, child in model._modules.items()
+        for child_name, child in twin._modules.items()
     }
     return twin
 

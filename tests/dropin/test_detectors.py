@@ -74,6 +74,34 @@ def test_mask_rcnn_finds_nothing() -> None:
     torch.testing.assert_close(found, expected)
 
 
+def test_masks_of_other_classes_are_not_made() -> None:
+    model = mask_rcnn().double().eval()
+    fast = cvperf.optimize(model)
+    images = photos((60, 80))
+    fast(images)
+    names = [part.name for part in fast.explain().parts]
+    assert "roi_heads" in names
+    (heads,) = (part for part in fast.explain().parts if part.name == "roi_heads")
+    (masks,) = (part for part in heads.parts if part.name == "roi_heads.mask_predictor")
+    assert masks.kind == "MaskOfClass"
+    assert type(model.roi_heads.mask_predictor).__name__ == "MaskRCNNPredictor"  # type: ignore[union-attr]
+
+
+class _MyPredictor(nn.Conv2d):
+    """A mask predictor that is not torchvision's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).tanh()
+
+
+def test_another_mask_predictor_is_left_as_it_is() -> None:
+    model = mask_rcnn()
+    model.roi_heads.mask_predictor = _MyPredictor(256, 3, 1)  # type: ignore[union-attr]
+    expected, found = both(model, photos((60, 80)))
+    assert len(expected[0]["masks"])
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("score_thresh", [0.0, 0.3, 1.0])
 def test_ssd_finds_what_it_found(score_thresh: float) -> None:
     torch.manual_seed(0)
