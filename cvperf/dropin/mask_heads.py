@@ -1,4 +1,4 @@
-"""torchvision's mask heads, which compute the masks of all classes and then take one of each box."""
+"""torchvision's mask heads compute the masks of all classes and then take one of each box."""
 
 from __future__ import annotations
 
