@@ -21,6 +21,16 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _C.select_isa(before)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread of torch, for tests that time or do tiny work: of several the slowest decides, and
+    on a busy machine that is chance."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """The same random numbers in every run."""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from cvperf.bench.timing import Plan
 from cvperf.bench.worker import Job
 from cvperf.benchmarks.suites import SUITES
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # of all processes
 PLAN = Plan(seconds=0.2, sample_s=0.02, min_samples=3, max_samples=3)
 
 
@@ -48,15 +49,6 @@ class Tiny(nn.Module):
 
 
 SHAPE = ModelShape(name="tiny n2", model="tiny", batch=2, side=24, build=Tiny)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Of all processes; several threads of tiny work wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # Makers are functions of the module: a process finds them by their names.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,16 +11,8 @@ import torch
 from cvperf.bench.contender import Contender
 from cvperf.bench.timing import Plan, Timing, measure
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PLAN = Plan(seconds=1.5, min_samples=21, max_samples=120, precision=0.005)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Of several threads the slowest decides, and on a busy machine that is chance."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def work(times: int) -> Contender:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,19 +18,12 @@ from cvperf.benchmarks import detectors, zoo_detectors
 from cvperf.benchmarks.detectors import FLOAT32, INT8_BACKBONE, Detector, Row
 from cvperf.benchmarks.rounding import rounded
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 96
 TINY = replace(detectors.DETECTORS[0], side=SIDE)
 ROW = Row(
     "a_detector", "INT8", Timing((2.0, 4.0, 3.0)), Timing((1.0, 2.0, 1.5)), "as it should be", True
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
