@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cvperf.dropin.mask_heads import MaskOfClass, computes_all_classes, roi_heads
+from cvperf.dropin.mask_heads import with_masks_of_class
 from cvperf.ops.multiscale_roi_align import multiscale_roi_align
 from cvperf.ops.nms import batched_nms
 from cvperf.ops.paste_masks import paste_masks
@@ -23,19 +23,18 @@ def with_our_kernels(module: nn.Module) -> nn.Module:
     Returns:
         A copy that shares everything with ``module``; ``module`` itself if it is another class.
     """
+    kind = (type(module).__module__, type(module).__name__)
+    if kind == ("torchvision.models.detection.roi_heads", "RoIHeads"):
+        return with_masks_of_class(module)
     make = {
         ("torchvision.models.detection.ssd", "SSD"): _ssd,
         ("torchvision.ops.poolers", "MultiScaleRoIAlign"): _pooler,
         ("torchvision.models.detection.transform", "GeneralizedRCNNTransform"): _transform,
-        ("torchvision.models.detection.roi_heads", "RoIHeads"): roi_heads,
-    }.get((type(module).__module__, type(module).__name__))
-    if make is None or (make is roi_heads and not computes_all_classes(module)):
+    }.get(kind)
+    if make is None:
         return module
     twin = copy.copy(module)
     twin.__class__ = make(type(module))
-    if make is roi_heads:
-        own = {"mask_predictor": MaskOfClass(module.mask_predictor)}
-        twin.__dict__["_modules"] = {**module._modules, **own}
     return twin
 
 

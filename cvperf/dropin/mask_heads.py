@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-
-def computes_all_classes(module: Any) -> bool:
-    """Whether this ``RoIHeads`` has torchvision's own mask predictor, whose last layer is 1x1."""
-    predictor = module.mask_predictor
-    kind = ("torchvision.models.detection.mask_rcnn", "MaskRCNNPredictor")
-    return (type(predictor).__module__, type(predictor).__name__) == kind and list(
-        predictor._modules
-    ) == ["conv5_mask", "relu", "mask_fcn_logits"]
 
 
 class MaskOfClass(nn.Module):
@@ -42,9 +34,23 @@ class MaskOfClass(nn.Module):
         return logits if bias is None else logits + bias[labels][:, None, None]
 
 
-def roi_heads(original: Any) -> Any:
-    """The class of a ``RoIHeads`` whose ``mask_predictor`` is a :class:`MaskOfClass`."""
+def with_masks_of_class(roi_heads: Any) -> Any:
+    """A copy of a ``RoIHeads`` whose ``mask_predictor`` is a :class:`MaskOfClass`; itself if it has
+    another predictor than torchvision's own, whose last layer is 1x1."""
+    predictor = roi_heads.mask_predictor
+    kind = (type(predictor).__module__, type(predictor).__name__)
+    if kind != ("torchvision.models.detection.mask_rcnn", "MaskRCNNPredictor"):
+        return roi_heads
+    if list(predictor._modules) != ["conv5_mask", "relu", "mask_fcn_logits"]:
+        return roi_heads
+    twin = copy.copy(roi_heads)
+    twin.__class__ = _class(type(roi_heads))
+    own = {"mask_predictor": MaskOfClass(predictor)}
+    twin.__dict__["_modules"] = {**roi_heads._modules, **own}
+    return twin
 
+
+def _class(original: Any) -> Any:
     class RoIHeads(original):  # type: ignore[misc]
         def has_mask(self) -> bool:
             return False  # for the original's forward: masks are made here
