@@ -1,7 +1,7 @@
 // The first touch of fresh pages costs as much as computing some outputs (50 MB: 3 ms for the system to clear huge
 // pages on two threads, 14 ms in small ones), and glibc maps blocks beyond 32 MB anew every time. What it hands out of
-// its heap instead has small pages for good: Winograd's scratch there costs a layer a quarter more, in misses of the
-// table of pages. So blocks of huge pages are kept, up to a limit, the latest first.
+// its heap was touched before, and asking for huge pages then changes nothing. So blocks are kept, up to a limit, the
+// latest first.
 #include "large_blocks.hpp"
 
 #include <cstdlib>

@@ -4,7 +4,7 @@
 
 namespace cvperf {
 
-// Whole huge pages, if the system has them; not initialised.
+// Begins at the border of a huge page; from two of them on they are huge, if the system has such. Not initialised.
 struct LargeBlock {
   void* data = nullptr;
   std::size_t bytes = 0;
