@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from cvperf.dropin.mask_heads import with_masks_of_class
+from cvperf.dropin.single_shot import retinanet, ssd
 from cvperf.ops.multiscale_roi_align import multiscale_roi_align
-from cvperf.ops.nms import batched_nms
 from cvperf.ops.paste_masks import paste_masks
 
 
 def with_our_kernels(module: nn.Module) -> nn.Module:
     """torchvision's ``SSD``, ``MultiScaleRoIAlign`` and ``GeneralizedRCNNTransform`` without their
-    loops over classes, levels and masks, and its ``RoIHeads`` without the masks of other classes.
+    loops over classes, levels and masks, its ``RoIHeads`` without the masks of other classes, and
+    its ``RetinaNet`` with one search for scores. Images are channels-last from the first layer on.
 
     Returns:
         A copy that shares everything with ``module``; ``module`` itself if it is another class.
@@ -27,7 +28,8 @@ def with_our_kernels(module: nn.Module) -> nn.Module:
     if kind == ("torchvision.models.detection.roi_heads", "RoIHeads"):
         return with_masks_of_class(module)
     make = {
-        ("torchvision.models.detection.ssd", "SSD"): _ssd,
+        ("torchvision.models.detection.ssd", "SSD"): ssd,
+        ("torchvision.models.detection.retinanet", "RetinaNet"): retinanet,
         ("torchvision.ops.poolers", "MultiScaleRoIAlign"): _pooler,
         ("torchvision.models.detection.transform", "GeneralizedRCNNTransform"): _transform,
     }.get(kind)
@@ -36,44 +38,6 @@ def with_our_kernels(module: nn.Module) -> nn.Module:
     twin = copy.copy(module)
     twin.__class__ = make(type(module))
     return twin
-
-
-def _ssd(original: Any) -> Any:
-    """torchvision's selects and sorts the boxes of each class by itself: ten operators for each of
-    90 classes, more time than the network."""
-
-    from torchvision.ops import clip_boxes_to_image
-
-    class SSD(original):  # type: ignore[misc]
-        def postprocess_detections(
-            self,
-            head_outputs: Mapping[str, Tensor],
-            image_anchors: Sequence[Tensor],
-            image_shapes: Sequence[tuple[int, int]],
-        ) -> list[dict[str, Tensor]]:
-            regression = head_outputs["bbox_regression"]
-            scores = head_outputs["cls_logits"].softmax(-1)
-            return [
-                self._detections(*each)
-                for each in zip(regression, scores, image_anchors, image_shapes, strict=True)
-            ]
-
-        def _detections(
-            self, regression: Tensor, scores: Tensor, anchors: Tensor, image_shape: tuple[int, int]
-        ) -> dict[str, Tensor]:
-            boxes = clip_boxes_to_image(
-                self.box_coder.decode_single(regression, anchors), image_shape
-            )
-            by_class = scores[:, 1:].t()  # without the background
-            by_class = by_class.masked_fill(~(by_class > self.score_thresh), -torch.inf)
-            best, places = by_class.topk(min(self.topk_candidates, len(anchors)), dim=1)
-            kept = best > self.score_thresh
-            labels, _ = kept.nonzero(as_tuple=True)
-            boxes, best, labels = boxes[places[kept]], best[kept], labels + 1
-            chosen = batched_nms(boxes, best, labels, self.nms_thresh)[: self.detections_per_img]
-            return {"boxes": boxes[chosen], "scores": best[chosen], "labels": labels[chosen]}
-
-    return SSD
 
 
 def _pooler(original: Any) -> Any:
@@ -110,9 +74,14 @@ def _halves(scales: Sequence[float]) -> bool:
 
 def _transform(original: Any) -> Any:
     """torchvision's resizes each mask by itself, writes it into an image of its own and copies all
-    of them once more."""
+    of them once more; and its batches are contiguous, so that each part of the model that is a plan
+    by itself would put its images in the one order and back."""
 
     class GeneralizedRCNNTransform(original):  # type: ignore[misc]
+        def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
+            batch: Tensor = super().batch_images(images, size_divisible)
+            return batch.contiguous(memory_format=torch.channels_last)
+
         def postprocess(
             self,
             result: list[dict[str, Tensor]],

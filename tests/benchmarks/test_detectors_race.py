@@ -21,9 +21,8 @@ from cvperf.benchmarks.rounding import rounded
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 96
 TINY = replace(detectors.DETECTORS[0], side=SIDE)
-ROW = Row(
-    "a_detector", "INT8", Timing((2.0, 4.0, 3.0)), Timing((1.0, 2.0, 1.5)), "as it should be", True
-)
+TIMINGS = (Timing((2.0, 4.0, 3.0)), Timing((1.5, 3.0, 2.25)), Timing((1.0, 2.0, 1.5)))
+ROW = Row("a_detector", "INT8", *TIMINGS, "as it should be", True)
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +47,8 @@ def test_mask_rcnn_is_raced_in_float_and_on_integers_in_its_backbone() -> None:
     assert (one.way, other.way) == ("float32", "INT8, backbone alone")
     assert one.eager == other.eager, "one eager for all ways"
     for row in (one, other):
-        assert len(row.ours.samples_ms) == len(row.eager.samples_ms) == 2
+        samples = [len(each.samples_ms) for each in (row.eager, row.channels_last, row.ours)]
+        assert samples == [2, 2, 2]
         assert row.right, row.check
     assert " px, scores within " in one.check
     assert one.check.endswith(" masks")
@@ -150,6 +150,7 @@ def test_a_table_has_medians_spread_and_ratio(
     text = out.getvalue()
     assert "3.0 (2.4 to 3.6)" in text
     assert "2.00 (no interval)" in text
+    assert "1.50 (no interval)" in text
     assert text.count("as it should be") == 2
     assert text.count("WRONG") == 1
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import cvperf
+from cvperf.dropin.detectors import with_our_kernels
 
 ops = pytest.importorskip("torchvision.ops")
 detection = pytest.importorskip("torchvision.models.detection")
@@ -120,6 +121,31 @@ def test_ssd_finds_what_it_found(score_thresh: float) -> None:
     expected, found = both(model, photos((60, 80), (64, 64)))
     assert all((len(each["boxes"]) == 0) == (score_thresh == 1.0) for each in expected)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("score_thresh", [0.0, 0.5, 1.0])
+def test_retinanet_finds_what_it_found(score_thresh: float) -> None:
+    torch.manual_seed(0)
+    model = detection.retinanet.RetinaNet(
+        _Backbone(),
+        num_classes=4,
+        min_size=64,
+        max_size=96,
+        anchor_generator=detection.anchor_utils.AnchorGenerator(((16,), (32,)), ((0.5, 1.0),) * 2),
+        score_thresh=score_thresh,
+        topk_candidates=50,
+        detections_per_img=30,
+    )
+    nn.init.zeros_(model.head.classification_head.cls_logits.bias)  # scores about a half
+    expected, found = both(model, photos((60, 80), (64, 64)))
+    assert all((len(each["boxes"]) == 0) == (score_thresh == 1.0) for each in expected)
+    torch.testing.assert_close(found, expected)
+
+
+def test_images_are_channels_last_from_the_first_layer_on() -> None:
+    transform = with_our_kernels(mask_rcnn().transform)
+    images, _ = transform(photos((60, 80), (70, 50)))
+    assert images.tensors.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_model_itself_is_left_as_it_was() -> None:

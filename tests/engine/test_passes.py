@@ -264,6 +264,40 @@ def test_other_transposed_convolutions_stay(up: nn.ConvTranspose2d) -> None:
     assert names["aten.conv_transpose2d.input"] == 1
 
 
+# --- flattened images
+
+
+def _flat(count: int, **format: torch.memory_format) -> fx.GraphModule:
+    head = nn.Sequential(nn.Flatten(1), nn.Linear(3 * 5 * 4, 7))
+    return fused(head, torch.rand(count, 3, 5, 4).to(**format))
+
+
+def test_an_image_with_its_channels_last_is_flattened_as_it_lies() -> None:
+    names = operators(_flat(16, memory_format=torch.channels_last))
+    assert names == {"aten.permute.default": 1, "aten.reshape.default": 1, "aten.linear.default": 1}
+
+
+def test_other_images_are_flattened_as_by_torch() -> None:
+    few = operators(_flat(2, memory_format=torch.channels_last))
+    assert few["aten.clone.default"] == 1
+    assert "aten.permute.default" not in operators(_flat(16))
+
+
+class _FlattenedTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(60, 7), nn.Linear(60, 7)
+
+    def forward(self, image: Tensor) -> Tensor:
+        rows = image.flatten(1)
+        return self.one(rows) + self.other(rows)
+
+
+def test_rows_that_others_read_too_are_copied_once() -> None:
+    image = torch.rand(16, 3, 5, 4).to(memory_format=torch.channels_last)
+    assert operators(fused(_FlattenedTwice(), image))["aten.clone.default"] == 1
+
+
 class Standardised(nn.Conv2d):
     """timm's StdConv2d: a weight of mean 0 and variance 1 a filter, by batch norm of the weight."""
 

@@ -40,6 +40,13 @@ def unsafe_view(lower: Lower, x: Value, size: Sequence[int]) -> Value:
     return result
 
 
+@lowers(_ATEN.reshape.default)
+def reshape(lower: Lower, x: Value, size: Sequence[int]) -> Value:
+    """Never torch's, which copies in silence where memory's order is another."""
+    result: Value = lower.view(_ATEN.view.default, (x, size), {})
+    return result
+
+
 @lowers(_ATEN.cat.default)
 def cat(lower: Lower, tensors: Sequence[Value], dim: int = 0) -> Any:
     shape = _ATEN.cat.default([each.meta for each in tensors], dim).shape

@@ -14,6 +14,7 @@ from cvperf.engine.passes.batch_norm import fold_batch_norm
 from cvperf.engine.passes.constants import fold_constants
 from cvperf.engine.passes.convolution import name_convolutions
 from cvperf.engine.passes.fake_quantize import mark_quantised_weights
+from cvperf.engine.passes.flatten import reorder_flattened
 from cvperf.engine.passes.residual import fuse_residual
 from cvperf.engine.passes.transposed import rewrite_transposed
 
@@ -23,6 +24,7 @@ def fuse(graph: fx.GraphModule) -> None:
     mark_quantised_weights(graph)
     name_convolutions(graph)
     rewrite_transposed(graph)
+    reorder_flattened(graph)
     fold_constants(graph)
     fold_batch_norm(graph)
     fold_affine(graph)
