@@ -283,6 +283,16 @@ def test_other_images_are_flattened_as_by_torch() -> None:
     assert "aten.permute.default" not in operators(_flat(16))
 
 
+@pytest.mark.parametrize("first", [torch.contiguous_format, torch.channels_last])
+def test_a_graph_holds_for_images_in_the_other_order_too(first: torch.memory_format) -> None:
+    graph = _flat(16, memory_format=first)
+    image = torch.rand(16, 3, 5, 4).double()
+    one, other = (
+        image.to(memory_format=each) for each in (torch.contiguous_format, torch.channels_last)
+    )
+    torch.testing.assert_close(graph(one), graph(other))
+
+
 class _FlattenedTwice(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -17,10 +17,12 @@ from cvperf.engine.passes.fake_quantize import mark_quantised_weights
 from cvperf.engine.passes.flatten import reorder_flattened
 from cvperf.engine.passes.residual import fuse_residual
 from cvperf.engine.passes.transposed import rewrite_transposed
+from cvperf.engine.passes.views import loosen_views
 
 
 def fuse(graph: fx.GraphModule) -> None:
     """All of them, in place."""
+    loosen_views(graph)
     mark_quantised_weights(graph)
     name_convolutions(graph)
     rewrite_transposed(graph)
