@@ -119,12 +119,14 @@ def settle_batch_norm(module: nn.Module, batch: Tensor) -> None:
     """Give batch norms the statistics of this batch, and leave the module in evaluation mode.
 
     With random weights and the statistics of initialisation, activations grow or fade from layer
-    to layer until nothing that is compared means anything.
+    to layer until nothing that is compared means anything. All else is as in evaluation: layers
+    that drop at random would give each process statistics, and so answers, of its own.
     """
     norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    module.eval()
     for norm in norms:
         norm.momentum = 1.0  # this one batch replaces the initial statistics
-    module.train()
+        norm.train()
     if norms:
         module(batch)
     module.eval()
