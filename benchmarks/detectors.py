@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -172,7 +173,8 @@ def race(detector: Detector, chosen: Sequence[Way], rounds: int) -> list[Row]:
     fast = {way: _optimised(model, way, calibration) for way in chosen}
     eager = (model, copy.deepcopy(model).to(memory_format=torch.channels_last))
     with inference():
-        found = {way: _checked(way, fast[way], model, image) for way in chosen}
+        judge = _Judge(model, image)
+        found = {way: judge.of(way, fast[way]) for way in chosen}
     calls = [_call(each, image) for each in (*eager, *fast.values())]
     plan = Plan(math.inf, sample_s=0.0, min_samples=rounds, max_samples=rounds)
     as_it_is, channels_last, *ours = measure(calls, plan)
@@ -191,16 +193,34 @@ def _call(model: nn.Module, image: Tensor) -> Contender:
     return Contender(lambda: model([image]), context=inference)
 
 
-def _checked(way: Way, fast: OptimizedModel, model: Any, image: Tensor) -> tuple[str, bool]:
-    """What is said of the answers, and whether they are right."""
-    if not way.int8:
-        found = zoo_detectors.agreement(fast([image])[0], model([image])[0])
-        return _agreed(found)
-    fast([image])  # only now is it in parts
-    images = model.transform([image])[0].tensors
-    exact = model.backbone(images)
-    ours = cosines(part(fast, model.backbone)(images), exact)
-    return judged(ours, cosines(rounded(model.backbone)(images), exact))
+class _Judge:
+    """Holds the answers of each way to torch's, which are computed once."""
+
+    def __init__(self, model: Any, image: Tensor) -> None:
+        self._model = model
+        self._image = image
+
+    def of(self, way: Way, fast: OptimizedModel) -> tuple[str, bool]:
+        """What is said of the answers, and whether they are right."""
+        answer = fast([self._image])  # only now is it in parts
+        if not way.int8:
+            return _agreed(zoo_detectors.agreement(answer[0], self._model([self._image])[0]))
+        backbone = part(fast, self._model.backbone)
+        return judged(cosines(backbone(self._images), self._features), self._by_torch)
+
+    @cached_property
+    def _images(self) -> Tensor:
+        images: Tensor = self._model.transform([self._image])[0].tensors
+        return images
+
+    @cached_property
+    def _features(self) -> dict[str, Tensor]:
+        features: dict[str, Tensor] = self._model.backbone(self._images)
+        return features
+
+    @cached_property
+    def _by_torch(self) -> list[float]:
+        return cosines(rounded(self._model.backbone)(self._images), self._features)
 
 
 def judged(ours: Sequence[float], by_torch: Sequence[float]) -> tuple[str, bool]:

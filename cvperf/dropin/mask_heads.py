@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cvperf.engine.passes.transposed import by_place, is_apart
+
 
 class MaskOfClass(nn.Module):
     """What a ``MaskRCNNPredictor`` computes, of one class for each box.
 
     Of COCO's 91 classes that is a ninetieth of its last layer: with the sigmoid that follows, 3 %
-    of Mask R-CNN's time on an image with 100 boxes. And only the logits are moved to where the
-    transposed convolution would put its channels, 1 of 257 values. The children keep their names,
-    for ``filter_fn``.
+    of Mask R-CNN's time on an image with 100 boxes. And what is moved to where the transposed
+    convolution puts a pixel is its logit, not its 256 channels. The children keep their names, for
+    ``filter_fn``.
     """
 
     def __init__(self, predictor: Any) -> None:
@@ -44,20 +46,13 @@ class MaskOfClass(nn.Module):
 
 
 def _by_place(up: nn.ConvTranspose2d) -> nn.Conv2d:
-    """A transposed convolution of windows side by side as one of 1x1 whose filters are the window's
-    places, row by row, each with all channels."""
-    channels, filters, rows, columns = up.weight.shape
-    layer = nn.utils.skip_init(
-        nn.Conv2d,
-        *(channels, rows * columns * filters, 1),
-        bias=up.bias is not None,
-        device=up.weight.device,
-        dtype=up.weight.dtype,
-    )
+    """A transposed convolution of windows side by side as one of 1x1."""
     with torch.no_grad():
-        layer.weight.copy_(up.weight.permute(2, 3, 1, 0).reshape(-1, channels, 1, 1))
-        if layer.bias is not None and up.bias is not None:
-            layer.bias.copy_(up.bias.repeat(rows * columns))
+        weight, bias = by_place(up.weight, up.bias)
+    filters, channels = weight.shape[:2]
+    layer = nn.Conv2d(channels, filters, 1, bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight)
+    layer.bias = None if bias is None else nn.Parameter(bias)
     return layer
 
 
@@ -66,9 +61,8 @@ def with_masks_of_class(roi_heads: Any) -> Any:
     another predictor than torchvision's own."""
     predictor = roi_heads.mask_predictor
     kind = (type(predictor).__module__, type(predictor).__name__)
-    if kind != ("torchvision.models.detection.mask_rcnn", "MaskRCNNPredictor"):
-        return roi_heads
-    if not _is_as_made(predictor):
+    known = ("torchvision.models.detection.mask_rcnn", "MaskRCNNPredictor")
+    if kind != known or not _is_as_made(predictor):
         return roi_heads
     twin = copy.copy(roi_heads)
     twin.__class__ = _class(type(roi_heads))
@@ -78,14 +72,15 @@ def with_masks_of_class(roi_heads: Any) -> Any:
 
 
 def _is_as_made(predictor: Any) -> bool:
-    """Whether it has torchvision's layers: one that leaves no gaps and no overlaps, and a 1x1."""
+    """Whether it has torchvision's layers: windows side by side, and a 1x1."""
     if list(predictor._modules) != ["conv5_mask", "relu", "mask_fcn_logits"]:
         return False
     up, last = predictor.conv5_mask, predictor.mask_fcn_logits
     return (
         type(up) is nn.ConvTranspose2d
-        and up.stride == up.kernel_size
-        and (up.padding, up.output_padding, up.dilation, up.groups) == ((0, 0), (0, 0), (1, 1), 1)
+        and is_apart(
+            up.kernel_size, up.stride, up.padding, up.output_padding, up.dilation, up.groups
+        )
         and type(last) is nn.Conv2d
         and last.kernel_size == (1, 1)
     )

@@ -33,16 +33,10 @@ def to_copy(lower: Lower, x: Value, **kwargs: Any) -> Any:
     return _copied(lower, x, meta)
 
 
-@lowers(_ATEN._unsafe_view.default)
-def unsafe_view(lower: Lower, x: Value, size: Sequence[int]) -> Value:
-    """torch knows that nobody else looks at the tensor; a view is as good."""
-    result: Value = lower.view(_ATEN.view.default, (x, size), {})
-    return result
-
-
-@lowers(_ATEN.reshape.default)
+@lowers(_ATEN.reshape.default, _ATEN._unsafe_view.default)
 def reshape(lower: Lower, x: Value, size: Sequence[int]) -> Value:
-    """Never torch's, which copies in silence where memory's order is another."""
+    """A view, which ``lower`` copies for where memory's order is another; torch's own reshape would
+    in silence. Of an unsafe view torch knows that nobody else looks at the tensor."""
     result: Value = lower.view(_ATEN.view.default, (x, size), {})
     return result
 

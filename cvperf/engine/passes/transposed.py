@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, fx
 
@@ -33,26 +35,48 @@ def rewrite_transposed(graph: fx.GraphModule) -> None:
         _rewrite(graph, node, weight, bias)
 
 
+def is_apart(
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int] | str,
+    output_padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> bool:
+    """Whether a transposed convolution's windows lie side by side, without gaps and overlaps."""
+    none, one = (0, 0), (1, 1)
+    rest = (tuple(padding), tuple(output_padding), tuple(dilation), groups)
+    return tuple(stride) == tuple(kernel) and rest == (none, none, one, 1)
+
+
+def by_place(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """A transposed convolution's weight [C, O, h, w] and bias [O] as those of the 1x1 convolution
+    whose filters are the window's places, row by row, each with all channels: [h * w * O, C, 1, 1]
+    and [h * w * O]."""
+    channels, _, rows, columns = weight.shape
+    flat = weight.permute(2, 3, 1, 0).reshape(-1, channels, 1, 1)
+    return flat, None if bias is None else bias.repeat(rows * columns)
+
+
 def _is_apart(node: fx.Node, weight: Tensor) -> bool:
     found = arguments(node)
-    return (
-        as_pair("stride", found["stride"], 1) == tuple(weight.shape[2:])
-        and as_pair("padding", found["padding"], 0) == (0, 0)
-        and as_pair("output_padding", found["output_padding"], 0) == (0, 0)
-        and as_pair("dilation", found["dilation"], 1) == (1, 1)
-        and found["groups"] == 1
+    return is_apart(
+        weight.shape[2:],
+        as_pair("stride", found["stride"], 1),
+        as_pair("padding", found["padding"], 0),
+        as_pair("output_padding", found["output_padding"], 0),
+        as_pair("dilation", found["dilation"], 1),
+        found["groups"],
     )
 
 
 def _rewrite(graph: fx.GraphModule, node: fx.Node, weight: Tensor, bias: Tensor | None) -> None:
     image = node.args[0]
     assert isinstance(image, fx.Node)
-    channels, filters, rows, columns = weight.shape
-    flat = weight.permute(2, 3, 1, 0).reshape(-1, channels, 1, 1)  # places first, filters last
+    _, filters, rows, columns = weight.shape
+    flat, repeated = by_place(weight, bias)
     new_weight = add_weight(graph, node, "weight", flat)
-    new_bias = None
-    if bias is not None:
-        new_bias = add_weight(graph, node, "bias", bias.repeat(rows * columns))
+    new_bias = None if repeated is None else add_weight(graph, node, "bias", repeated)
     one, none = [1, 1], [0, 0]
     with graph.graph.inserting_before(node):
         layer = graph.graph.call_function(
