@@ -12,9 +12,10 @@ from rich.console import Console
 from cvperf.bench import machine, peaks
 from cvperf.bench.results import ResultsError
 from cvperf.bench.roofline import Ceilings
+from cvperf.page import templates
 from cvperf.profiler import check as checks
 from cvperf.profiler import ncu as counters
-from cvperf.profiler import page, printout, speedups
+from cvperf.profiler import printout, speedups
 from cvperf.profiler.session import Profile, profile_target
 from cvperf.profiler.target import ProfileError, resolve
 
@@ -100,7 +101,7 @@ def _check(device: str, ledger: Path | None) -> None:
         raise ProfileError("device is cuda, and torch finds no GPU (torch.cuda.is_available())")
     if ledger is not None and not ledger.exists():
         raise ProfileError(f"there is no ledger {str(ledger)!r}; make one: {speedups.MAKE_ONE}")
-    page.templates()
+    templates("cvperf.profiler")
 
 
 def _measured(result: Profile) -> Ceilings:

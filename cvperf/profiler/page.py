@@ -9,15 +9,13 @@ import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cvperf import environment
+from cvperf.page import templates
 from cvperf.profiler.memory import Curve
 from cvperf.profiler.sections import Section, sections
 from cvperf.profiler.session import Profile
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 _ROWS = 40  # of a table on the page
 _WIDTH, _HEIGHT = 800, 180
@@ -128,28 +126,9 @@ def _cell(text: str) -> str:
     return text.replace("  ", "&nbsp;&nbsp;").replace("|", "\\|")
 
 
-def templates() -> Environment:
-    """Where the page's template is.
-
-    Raises:
-        ImportError: jinja2 is not installed.
-    """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise ImportError("the page needs jinja2: pip install 'cvperf[report]'") from error
-    return Environment(
-        loader=PackageLoader("cvperf.profiler"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def _html(profile: Profile, found: list[Section]) -> str:
     return (
-        templates()
+        templates("cvperf.profiler")
         .get_template("profile.html.j2")
         .render(
             profile=profile,

@@ -1,56 +1,16 @@
-"""The report in a real browser: opened from disk, sorted, filtered, dark and light, on a phone.
-
-Chromium runs a copy of the page with a script at its end, which does what a reader would do and
-writes what it then sees into the page; ``--dump-dom`` prints that.
-"""
+"""The report in a real browser: opened from disk, sorted, filtered, dark and light, on a phone."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import shutil
-import subprocess
-from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cvperf.bench import report
 from tests.bench.made_up import every_kind, race, save
+from tests.browser import DARK, LIGHT, browse, needs_browser, overflow, run
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = os.environ.get("CVPERF_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-
-pytestmark = pytest.mark.skipif(
-    BROWSER is None and not os.environ.get("CI"),
-    reason=f"none of {', '.join(BROWSERS)} is installed; CVPERF_BROWSER names another",
-)
-
-DARK, LIGHT = "--blink-settings=preferredColorScheme=0", "--blink-settings=preferredColorScheme=1"
-
-TELL = """
-function tell(what) {
-  const told = document.createElement("pre");
-  told.id = "told";
-  told.textContent = JSON.stringify(what);
-  document.body.append(told);
-}
-const errors = [];
-window.addEventListener("error", event => errors.push(event.message));
-const table = id => document.getElementById(id);
-const column = (id, name) =>
-  [...table(id).tHead.rows[0].cells].find(cell => cell.textContent.trim() === name);
-const texts = (id, name) => [...table(id).tBodies[0].rows].filter(row => !row.hidden)
-  .map(row => row.cells[column(id, name).cellIndex].textContent.trim());
-const press = (id, name) => column(id, name).querySelector("button").click();
-const type = (id, text) => {
-  const input = document.querySelector(`input[aria-controls="${id}"]`);
-  input.value = text;
-  input.dispatchEvent(new Event("input", { bubbles: true }));
-};
-"""
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -61,31 +21,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         rows += race({"cvperf": 1 + i % 7, "torch": 3.0}, case=f"long name of case {i}", seed=i)
     file = save(folder / "all.jsonl", rows)
     return report.write([file], folder / "out", against=file).html.read_text()
-
-
-def browse(folder: Path, html: str, script: str, *flags: str) -> Any:
-    """What ``tell(...)`` in ``script`` was given, after the page has run."""
-    file = folder / "page.html"
-    file.write_text(html.replace("</html>", f"<script>{TELL}{script}</script></html>"))
-    return _told(_run(folder, file, "--dump-dom", *flags))
-
-
-def _run(folder: Path, file: Path, *flags: str) -> str:
-    assert BROWSER is not None, "CI must have a browser: apt-get install chromium"
-    command = [
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--disable-dev-shm-usage", f"--user-data-dir={folder / 'profile'}",
-        "--virtual-time-budget=3000", *flags, file.as_uri(),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout
-
-
-def _told(dom: str) -> Any:
-    found = re.search(r'<pre id="told">(.*?)</pre>', dom, flags=re.DOTALL)
-    assert found is not None, f"the script did not end; the page begins {dom[:500]!r}"
-    return json.loads(unescape(found[1]))
 
 
 def test_a_reader_sorts_filters_and_opens_rows(tmp_path: Path, page: str) -> None:
@@ -159,34 +94,7 @@ def test_the_page_follows_the_systems_theme_and_its_own_button(tmp_path: Path, p
 def test_nothing_makes_the_page_scroll_sideways_on_a_phone_or_a_desk(
     tmp_path: Path, page: str
 ) -> None:
-    inner = tmp_path / "inner.html"
-    measure = """
-        for (const button of document.querySelectorAll(".open")) button.click();
-        const room = document.documentElement.clientWidth;  // without the scroll bar
-        const wide = [...document.querySelectorAll("main *")]
-          .filter(e => !e.closest(".box, svg") && e.getBoundingClientRect().right > room + 1)
-          .map(e => e.tagName + "." + e.className);
-        const beyond = document.documentElement.scrollWidth - room;
-        parent.postMessage({ frame: innerWidth, beyond, wide }, "*");
-    """
-    inner.write_text(page.replace("</html>", f"<script>{measure}</script></html>"))
-    # Headless windows have a least width, frames do not.
-    frames = "".join(
-        f'<iframe src="{inner.as_uri()}" style="border:0;width:{width}px;height:800px"></iframe>'
-        for width in (390, 1280)
-    )
-    seen = browse(
-        tmp_path,
-        f"<html><body>{frames}</body></html>",
-        """
-        const seen = [];
-        window.addEventListener("message", event => {
-          seen.push(event.data);
-          if (seen.length === 2) tell(seen.sort((a, b) => a.frame - b.frame));
-        });
-        """,
-    )
-    assert seen == [{"frame": width, "beyond": 0, "wide": []} for width in (390, 1280)]
+    assert overflow(tmp_path, page) == {390: (0, []), 1280: (0, [])}
 
 
 def test_a_screenshot_shows_more_than_an_empty_page(tmp_path: Path, page: str) -> None:
@@ -194,7 +102,7 @@ def test_a_screenshot_shows_more_than_an_empty_page(tmp_path: Path, page: str) -
 
     file, shot = tmp_path / "page.html", tmp_path / "shot.png"
     file.write_text(page)
-    _run(tmp_path, file, f"--screenshot={shot}", "--window-size=1280,3000", LIGHT)
+    run(tmp_path, file, f"--screenshot={shot}", "--window-size=1280,3000", LIGHT)
     picture = Image.open(shot).convert("RGB")
     assert picture.size == (1280, 3000)
     colours = picture.getcolors(maxcolors=1 << 24)

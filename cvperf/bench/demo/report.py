@@ -13,6 +13,7 @@ from cvperf import environment, files
 from cvperf.bench.demo.case import Result
 from cvperf.bench.demo.pictures import data_url
 from cvperf.bench.timing import Timing
+from cvperf.page import templates
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,17 +90,9 @@ def write(output_dir: Path, results: Sequence[Result], repeats: int, complete: b
 
 def page(results: Sequence[Result], facts: dict[str, str], repeats: int, command: str) -> str:
     """The HTML page; pictures and style are inside it."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    templates = Environment(
-        loader=PackageLoader("cvperf.bench"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {"data_url": data_url, "ms": ms, "error": error_text}
-    return templates.get_template("demo.html.j2").render(
+    found = templates("cvperf.bench")
+    found.filters |= {"data_url": data_url, "ms": ms, "error": error_text}
+    return found.get_template("demo.html.j2").render(
         results=results,
         facts=facts,
         repeats=repeats,

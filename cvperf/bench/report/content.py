@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from cvperf.bench.report import plots, regression, summary, svg
+from cvperf.bench.report import plots, regression, summary
+from cvperf.bench.report.looks import looks
 from cvperf.bench.report.paired import Ratio
-from cvperf.bench.report.plots import Plot
 from cvperf.bench.report.regression import Change
 from cvperf.bench.report.runs import Run
 from cvperf.bench.report.summary import Contest, Counts, Group
 from cvperf.bench.results import Measurement
+from cvperf.page.svg import Plot
 
 if TYPE_CHECKING:
     from cvperf.bench.roofline import Ceilings
@@ -145,7 +146,7 @@ class Content:
     def ops(self) -> list[Op]:
         """The sections of kernels, with their plots."""
         ours = [row.contender for row in self.rows if row.ours]
-        looks = svg.looks([row.contender for row in self.rows], ours)
+        drawn = looks([row.contender for row in self.rows], ours)
         sections: dict[tuple[str, ...], list[Group]] = {}
         for group in self.groups:
             if group.suite == "kernels":
@@ -157,7 +158,7 @@ class Content:
                 "-".join(part for part in key if part).replace(" ", "-"),
                 "kernels",
                 tuple(groups),
-                tuple(plots.of_op(groups, looks, self._ceilings(key[3], key[2]))),
+                tuple(plots.of_op(groups, drawn, self._ceilings(key[3], key[2]))),
             )
             for key, groups in sections.items()
         ]

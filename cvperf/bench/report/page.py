@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cvperf.bench.report import regression, text
 from cvperf.bench.report.content import Content
 from cvperf.bench.results import Measurement, ResultsError
+from cvperf.page import templates
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -132,17 +133,9 @@ def _shared(content: Content) -> dict[str, Any]:
 
 
 def _templates(autoescape: bool) -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    templates = Environment(
-        loader=PackageLoader("cvperf.bench"),
-        autoescape=autoescape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.policies["json.dumps_kwargs"] = {"sort_keys": False}  # facts keep their order
-    templates.filters |= {
+    found = templates("cvperf.bench", autoescape=autoescape)
+    found.policies["json.dumps_kwargs"] = {"sort_keys": False}  # facts keep their order
+    found.filters |= {
         "ms": text.ms,
         "digits": text.digits,
         "times": text.times,
@@ -154,7 +147,7 @@ def _templates(autoescape: bool) -> Environment:
         "picture": _picture,
         "cell": _cell,
     }
-    return templates
+    return found
 
 
 def _picture(detail: Mapping[str, Any]) -> str:

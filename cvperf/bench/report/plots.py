@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cvperf.bench.report import svg
+from cvperf.bench.report.looks import Look
 from cvperf.bench.report.summary import Contest, Group
-from cvperf.bench.report.svg import Look
 from cvperf.bench.results import Measurement
+from cvperf.page import svg
+from cvperf.page.svg import Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
 
     from cvperf.bench.roofline import Ceilings
 
@@ -26,16 +24,6 @@ _SIZES = {
     **dict.fromkeys(("nms", "batched_nms", "nms_padded", "soft_nms"), "boxes"),
     **{"roi_align": "values of the output", "roi_align_backward": "values"},
 }
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure with its title, or the reason why there is none."""
-
-    title: str
-    about: str
-    """How to read it; where ``svg`` is empty, what is missing."""
-    svg: str = ""
 
 
 def of_op(groups: Sequence[Group], looks: Looks, ceilings: Ceilings | None) -> list[Plot]:
@@ -86,12 +74,12 @@ def ratios(group: Group) -> Plot:
             label = {"even": "no clear difference", "undecided": "too few rounds"}
             label_text = f"{label.get(verdict, verdict)}: {len(x)}"
             plot.plot(x, y, marker, color=colour, markersize=3.5, label=label_text)
-        _log(plot.yaxis)
+        svg.log(plot.yaxis)
         plot.xaxis.set_major_locator(MaxNLocator(integer=True))
         plot.set_xlabel("cases, sorted")
         plot.set_ylabel(f"best peer's time / {ours}'s time")
         plot.grid(axis="x", visible=False)
-        _legend(plot, 2)
+        svg.legend(plot, 2)
         return Plot(title, about, svg.inline(figure, title, about))
 
 
@@ -153,11 +141,11 @@ def _flop_roofline(rows: Sequence[Measurement], looks: Looks, ceilings: Ceilings
             if knee <= left:
                 continue  # far above every call of this op
             plot.plot([left, knee], [left * level.rate, knee * level.rate], color=svg.SOFT, lw=1)
-            _beside(plot, left, left * level.rate, f"{level.name} {_short(level.rate)}B/s")
+            _beside(plot, left, left * level.rate, f"{level.name} {svg.short(level.rate)}B/s")
         if peak is not None:
             start = min(peak / max(level.rate for level in ceilings.levels), right)
             plot.plot([max(start, left), right], [peak, peak], color=svg.INK, lw=1.2)
-            _beside(plot, right, peak, f"{rows[0].dtype} {_short(peak)}op/s", right=True)
+            _beside(plot, right, peak, f"{rows[0].dtype} {svg.short(peak)}op/s", right=True)
 
     x_name, y_name = "operations / byte", "operations / second"
     return _scatter(title, about, points, looks, x_name, y_name, roofs)
@@ -184,7 +172,7 @@ def _byte_roofline(rows: Sequence[Measurement], looks: Looks, ceilings: Ceilings
             if end <= left:
                 continue  # no call here is so small that it fits this cache
             plot.plot([left, end], [level.rate, level.rate], color=svg.SOFT, lw=1)
-            _beside(plot, left, level.rate, f"{level.name} {_short(level.rate)}B/s")
+            _beside(plot, left, level.rate, f"{level.name} {svg.short(level.rate)}B/s")
 
     return _scatter(title, about, points, looks, "bytes read and written", "bytes / second", roofs)
 
@@ -241,11 +229,11 @@ def _scatter(
                 markersize=look.size, markeredgewidth=0.4, markeredgecolor=svg.CARD,
                 zorder=look.layer,
             )  # fmt: skip
-        _log(plot.xaxis)
-        _log(plot.yaxis)
+        svg.log(plot.xaxis)
+        svg.log(plot.yaxis)
         plot.set_xlabel(x_name)
         plot.set_ylabel(y_name)
-        _legend(plot, 3)
+        svg.legend(plot, 3)
         return Plot(title, about, svg.inline(figure, title, about))
 
 
@@ -261,41 +249,6 @@ def _points(
         if across and up:
             found.setdefault(row.contender, []).append((across, up))
     return found
-
-
-def _log(axis: Axis) -> None:
-    """Logarithmic, with more ticks the shorter the range, written as people do."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    name = "x" if axis is axis.axes.xaxis else "y"
-    axis.axes.set(**{f"{name}scale": "log"})
-    low, high = sorted(axis.get_view_interval())
-    decades = math.log10(high / low)
-    parts: tuple[float, ...] = (1,)
-    if decades < 0.9:
-        parts = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
-    elif decades < 2.5:
-        parts = (1, 2, 5)
-    most = 8 if len(parts) == 1 else 20
-    axis.set_major_locator(LogLocator(subs=parts, numticks=most))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-    axis.set_minor_locator(NullLocator())
-
-
-def _short(value: float) -> str:
-    """``0.001``, ``20``, ``1.5 G``."""
-    if value < 1e-3:
-        return f"{value:.0e}".replace("e-0", "e-")
-    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g} {prefix}"
-    return f"{value:.3g}"
-
-
-def _legend(plot: Axes, columns: int) -> None:
-    figure = plot.get_figure()
-    assert figure is not None
-    figure.legend(loc="outside lower center", ncols=columns, handletextpad=0.2, columnspacing=1.0)
 
 
 def _beside(plot: Axes, x: float, y: float, text: str, right: bool = False) -> None:

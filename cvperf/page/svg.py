@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # matplotlib draws with these; the page has a variable for each, in light and in dark.
@@ -19,37 +21,24 @@ INK, SOFT, LINE, CARD, GOOD, BAD, OURS = (f"#0000{number:02x}" for number in ran
 _VARIABLES = {
     INK: "ink", SOFT: "soft", LINE: "line", CARD: "card", GOOD: "good", BAD: "bad", OURS: "ours",
 }  # fmt: skip
-_FIRST_PEER = 0x10
-_MARKERS = "sv^D<>pPXhd*"
+_FIRST_SERIES = 0x10
 SERIES = 10
-"""How many colours the page has for peers; after them they repeat, with another marker."""
+"""How many colours the page has for series that stand beside each other."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a contender is drawn, everywhere."""
+class Plot:
+    """A figure with its title, or the reason why there is none."""
 
-    colour: str
-    marker: str
-    ours: bool
-
-    @property
-    def size(self) -> float:
-        return 5.0 if self.ours else 4.0
-
-    @property
-    def layer(self) -> int:
-        return 10 if self.ours else 5
+    title: str
+    about: str
+    """How to read it; where ``svg`` is empty, what is missing."""
+    svg: str = ""
 
 
-def looks(contenders: Sequence[str], ours: Sequence[str]) -> dict[str, Look]:
-    """A look for each name: ours in the accent colour, peers in the order of their names."""
-    found = {name: Look(OURS, "oHd8"[i % 4], True) for i, name in enumerate(sorted(set(ours)))}
-    peers = sorted(set(contenders) - set(found))
-    for number, name in enumerate(peers):
-        colour = f"#0000{_FIRST_PEER + number % SERIES:02x}"
-        found[name] = Look(colour, _MARKERS[number % len(_MARKERS)], False)
-    return found
+def series(number: int) -> str:
+    """The colour of one series among several; they repeat after ``SERIES``."""
+    return f"#0000{_FIRST_SERIES + number % SERIES:02x}"
 
 
 @contextmanager
@@ -86,6 +75,42 @@ def axes(width: float = 4.5, height: float = 3.5) -> Iterator[tuple[Figure, Axes
         plot = figure.add_subplot()
         plot.patch.set_alpha(0)
         yield figure, plot
+
+
+def log(axis: Axis) -> None:
+    """Logarithmic, with more ticks the shorter the range, written as people do."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    name = "x" if axis is axis.axes.xaxis else "y"
+    axis.axes.set(**{f"{name}scale": "log"})
+    low, high = sorted(axis.get_view_interval())
+    decades = math.log10(high / low)
+    parts: tuple[float, ...] = (1,)
+    if decades < 0.9:
+        parts = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    elif decades < 2.5:
+        parts = (1, 2, 5)
+    most = 8 if len(parts) == 1 else 20
+    axis.set_major_locator(LogLocator(subs=parts, numticks=most))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axis.set_minor_locator(NullLocator())
+
+
+def short(value: float) -> str:
+    """``0.001``, ``20``, ``1.5 G``."""
+    if value < 1e-3:
+        return f"{value:.0e}".replace("e-0", "e-")
+    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {prefix}"
+    return f"{value:.3g}"
+
+
+def legend(plot: Axes, columns: int) -> None:
+    """The names of the series, below the axes."""
+    figure = plot.get_figure()
+    assert figure is not None
+    figure.legend(loc="outside lower center", ncols=columns, handletextpad=0.2, columnspacing=1.0)
 
 
 def inline(figure: Figure, title: str, description: str) -> str:
@@ -127,4 +152,4 @@ def _shorter(attribute: re.Match[str]) -> str:
 
 def _variable(colour: re.Match[str]) -> str:
     name = _VARIABLES.get(colour[0])
-    return f"var(--{name or f'c{int(colour[0][-2:], 16) - _FIRST_PEER}'})"
+    return f"var(--{name or f'c{int(colour[0][-2:], 16) - _FIRST_SERIES}'})"
