@@ -80,7 +80,10 @@ def conv2d(
     height, width = output_shape(image, weight, stride, padding, dilation)[2:]
     pixels = height * width
     if convolution_format(image, weight) == torch.channels_last:
-        serve = _wins_channels_last(filters, channels, kernel, pixels)
+        winograd = fits_winograd(kernel, stride, dilation)
+        serve = _wins_channels_last(filters, channels, kernel, pixels) or (
+            winograd and _wins_winograd(filters, channels, image.shape[0] * pixels)
+        )
         return None if serve else f"{_FASTER} (float32, channels-last, this size)"
     threads = torch.get_num_threads()
     work = 2 * image.shape[0] * pixels * filters * channels * kernel[0] * kernel[1]
@@ -88,16 +91,48 @@ def conv2d(
     return None if serve else f"{_FASTER} (float32, NCHW, this size)"
 
 
-def conv2d_backward(image: Tensor, groups: int) -> str | None:
-    """Why torch runs the gradients of this convolution."""
+def conv2d_input_grad(
+    image: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> str | None:
+    """Why torch runs the image's gradient of this convolution."""
+    if (refusal := _gradients(image, groups)) != "float32":
+        return refusal
+    filters, channels, *kernel = weight.shape
+    serve = False
+    if convolution_format(image, weight) == torch.channels_last and groups == 1:
+        # The forward convolution of the output's gradient, with the weight turned.
+        pixels = image.shape[0] * image.shape[2] * image.shape[3]
+        winograd = fits_winograd(kernel, stride, dilation)
+        serve = winograd and _wins_winograd(channels, filters, pixels)
+    return None if serve else f"{_FASTER} (input gradient, this kind of layer)"
+
+
+def conv2d_weight_grad(image: Tensor, weight: Tensor, groups: int) -> str | None:
+    """Why torch runs the weight's gradient of this convolution."""
+    if (refusal := _gradients(image, groups)) != "float32":
+        return refusal
+    # Depthwise ones win alone, and lose in a network, where the image comes from memory.
+    dense = groups == 1 and max(weight.shape[2:]) > 1 and _C.isa() not in _WIDE
+    serve = dense and convolution_format(image, weight) == torch.channels_last
+    return None if serve else f"{_FASTER} (weight gradient, this kind of layer)"
+
+
+def _gradients(image: Tensor, groups: int) -> str | None:
+    """Why torch runs either gradient, None if we do, ``"float32"`` if it depends on the layer."""
     if _ignored:
         return None
     if _C.isa() not in RECORDED:
         return f"no crossover is recorded for {_C.isa()}"
-    if _C.isa() in _WIDE and image.dtype != torch.float16:
-        return f"{_FASTER} ({str(image.dtype).removeprefix('torch.')} gradients, AVX-512)"
+    if image.dtype == torch.float32:
+        return "float32"
+    if image.dtype == torch.float16 or (image.dtype == torch.bfloat16 and _C.isa() not in _WIDE):
+        return None
     depthwise = groups > 1 and groups == image.shape[1]
-    if image.dtype in _HALF or (image.dtype == torch.float64 and depthwise):
+    if image.dtype == torch.float64 and depthwise and _C.isa() not in _WIDE:
         return None
     return f"{_FASTER} ({str(image.dtype).removeprefix('torch.')} gradients)"
 
@@ -112,9 +147,14 @@ def _wins_wide(image: Tensor, weight: Tensor, winograd: bool, pixels: int, group
     if groups > 1:
         depthwise = groups == image.shape[1] == filters
         return depthwise and convolution_format(image, weight) == torch.channels_last
+    return winograd and _wins_winograd(filters, channels, pixels)
+
+
+def _wins_winograd(filters: int, channels: int, pixels: int) -> bool:
+    """Layers of 3x3 and stride 1; ``pixels`` of the whole batch."""
     # With fewer pixels, transforming the weight in each call costs more than it saves.
     large = 18 * pixels * filters * channels >= 2e7
-    return winograd and large and min(filters, channels) >= 32 and pixels >= filters
+    return large and min(filters, channels) >= 32 and pixels >= filters
 
 
 def _wins_channels_last(filters: int, channels: int, kernel: Sequence[int], pixels: int) -> bool:

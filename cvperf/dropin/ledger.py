@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ NOT_CALLED = "not called"
 PASSED_BY = f"on a GPU {UNMEASURED}; these calls are not counted"
 
 _lock = threading.Lock()
-_calls: dict[tuple[str, str, str], int] = {}
+_calls: dict[tuple[str, str, str], tuple[int, int]] = {}  # (op, backend, reason) -> calls, FLOP
 _overridden: dict[str, bool] = {}  # op -> whether its calls on a GPU pass by
 
 
@@ -25,12 +26,15 @@ class Row:
         backend: ``"cvperf.cpu"``, ``"cvperf.cuda"``, ``"cvperf.triton"``, ``"original"``, or
             ``"not called"``.
         reason: why that backend ran.
+        flop: products and sums of these calls, two for each multiply-add; 0 where they are not
+            what an op takes its time for.
     """
 
     op: str
     calls: int
     backend: str
     reason: str
+    flop: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,23 +43,40 @@ class Explanation:
 
     rows: tuple[Row, ...]
 
+    @property
+    def covered(self) -> float:
+        """Share of the products and sums of convolutions that ran on our kernels; NaN of none."""
+        total = sum(row.flop for row in self.rows)
+        ours = sum(row.flop for row in self.rows if row.backend != ORIGINAL)
+        return ours / total if total else math.nan
+
     def __str__(self) -> str:
         if not self.rows:
             return "cvperf overrides no op: use cvperf.use(...) or cvperf.enable() first"
-        lines = [("op", "calls", "ran on", "why")]
-        lines += [(row.op, str(row.calls), row.backend, row.reason) for row in self.rows]
-        widths = [max(len(line[i]) for line in lines) for i in range(3)]
+        total = sum(row.flop for row in self.rows)
+        lines = [("op", "calls", "FLOP", "ran on", "why")]
+        lines += [
+            (row.op, str(row.calls), _share(row.flop, total), row.backend, row.reason)
+            for row in self.rows
+        ]
+        widths = [max(len(line[i]) for line in lines) for i in range(4)]
         return "\n".join(
-            f"{op:<{widths[0]}}  {calls:>{widths[1]}}  {backend:<{widths[2]}}  {why}"
-            for op, calls, backend, why in lines
+            f"{op:<{widths[0]}}  {calls:>{widths[1]}}  {flop:>{widths[2]}}  "
+            f"{backend:<{widths[3]}}  {why}"
+            for op, calls, flop, backend, why in lines
         )
 
 
-def record(op: str, backend: str, reason: str) -> None:
-    """Count one call of an overridden op."""
+def _share(flop: int, total: int) -> str:
+    return f"{flop / total:.1%}" if flop else ""
+
+
+def record(op: str, backend: str, reason: str, flop: int = 0) -> None:
+    """Count one call of an overridden op, and its products and sums."""
     key = (op, backend, reason)
     with _lock:
-        _calls[key] = _calls.get(key, 0) + 1
+        calls, before = _calls.get(key, (0, 0))
+        _calls[key] = calls + 1, before + flop
 
 
 def opened(op: str, passed_by: bool) -> None:
@@ -80,7 +101,10 @@ def explain(*, reset: bool = False) -> Explanation:
         overridden there. Counts outlive the ``use`` block that made them.
     """
     with _lock:
-        rows = [Row(op, calls, backend, why) for (op, backend, why), calls in _calls.items()]
+        rows = [
+            Row(op, calls, backend, why, flop)
+            for (op, backend, why), (calls, flop) in _calls.items()
+        ]
         if reset:
             _calls.clear()
     rows.sort(key=lambda row: (row.op, -row.calls, row.backend, row.reason))

@@ -7,6 +7,7 @@ original runs faster on the CPU by the recorded crossover. On a GPU ``dropin/gpu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +45,9 @@ class Override:
         unfit: why our function cannot take these arguments; None if it can.
         why: what ``explain()`` says of a call served on the CPU.
         slower: why the original is expected to be faster on the CPU; None if ours is.
+        flop: products and sums of a call, unless ``unfit`` says ``INVALID``.
+        split: calls that this one is made of on the CPU, each decided by itself, where that pays;
+            of their answers, tuples, the entries that are not None are the call's.
         contenders: kind of call, and our ways to run it, for ``backends/tuning.py`` to choose from
             in place of ``slower``.
     """
@@ -55,7 +59,9 @@ class Override:
     unfit: Callable[..., str | None]
     why: str
     slower: Callable[..., str | None] = lambda *args: None
+    flop: Callable[..., int] = lambda *args: 0
     contenders: Callable[..., tuple[str, dict[str, Callable[[], Any]]]] | None = None
+    split: Callable[..., Sequence[tuple[Any, ...]]] = lambda *args: ()
 
     def refuse(self, *args: Any) -> str | None:
         """Why the original runs these arguments by rule; None if ours does."""
@@ -221,6 +227,26 @@ def _slower_convolution(
     return crossover.conv2d(image, weight, stride, padding, dilation, groups)
 
 
+def _convolution_flop(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    *flags: bool,
+) -> int:
+    if image.dim() != 4 or len(stride) != 2:
+        return 0
+    # Each filter and its window meet at each pixel of the answer, or of the image if transposed.
+    shape = image.shape
+    pixels = shape if transposed else output_shape(image, weight, stride, padding, dilation)
+    return 2 * shape[0] * math.prod(pixels[2:]) * math.prod(weight.shape)
+
+
 def _convolution_contenders(
     image: Tensor,
     weight: Tensor,
@@ -337,8 +363,46 @@ def _unfit_convolution_backward(
     return "no images" if image.shape[0] == 0 else None  # layouts of their own, nothing to win
 
 
-def _slower_convolution_backward(grad: Tensor, image: Tensor, *args: Any) -> str | None:
-    return crossover.conv2d_backward(image, groups=args[-2])
+def _convolution_backward_flop(
+    grad: Tensor, image: Tensor, weight: Tensor, bias_sizes: Sequence[int] | None, *args: Any
+) -> int:
+    return sum(args[-1][:2]) * _convolution_flop(image, weight, None, *args[:-1])
+
+
+def _refused_gradients(
+    grad: Tensor,
+    image: Tensor,
+    weight: Tensor,
+    bias_sizes: Sequence[int] | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    output_mask: Sequence[bool],
+) -> list[str | None]:
+    """Of those of image and weight that are wanted, why the original runs them."""
+    refused = []
+    if output_mask[0]:
+        layer = (image, weight, stride, dilation, groups)
+        refused.append(crossover.conv2d_input_grad(*layer))
+    if output_mask[1]:
+        refused.append(crossover.conv2d_weight_grad(image, weight, groups))
+    return refused
+
+
+def _slower_convolution_backward(*args: Any) -> str | None:
+    return next((refusal for refusal in _refused_gradients(*args) if refusal is not None), None)
+
+
+def _split_convolution_backward(*args: Any) -> list[tuple[Any, ...]]:
+    """One call for each gradient, where only one of them is ours."""
+    refused = _refused_gradients(*args)
+    if len(refused) < 2 or (refused[0] is None) == (refused[1] is None):
+        return []
+    rest, bias = args[:-1], args[-1][2]
+    return [(*rest, [True, False, False]), (*rest, [False, True, bias])]
 
 
 _FASTER = "faster than the original by the recorded crossover"
@@ -380,6 +444,7 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
                 _unfit_convolution,
                 _FASTER,
                 _slower_convolution,
+                _convolution_flop,
                 _convolution_contenders,
             )
             for target in ("aten::convolution", "aten::_convolution")
@@ -392,6 +457,8 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
             _unfit_convolution_backward,
             _FASTER,
             _slower_convolution_backward,
+            _convolution_backward_flop,
+            split=_split_convolution_backward,
         ),
     ),
 }

@@ -20,7 +20,7 @@ import torch
 from cvperf.backends import tuning
 from cvperf.backends.registry import ORIGINAL
 from cvperf.dropin import gpu, ledger
-from cvperf.dropin.overrides import NAMES, OVERRIDES, Override
+from cvperf.dropin.overrides import INVALID, NAMES, OVERRIDES, Override
 from cvperf.errors import ArgumentError
 
 _lock = threading.RLock()
@@ -170,13 +170,16 @@ def _install(override: Override, key: str) -> torch.library.Library:
         # subclasses active: our functions are to see neither, as the original does not.
         with torch._C.DisableTorchFunction():
             refusal = override.unfit(*args)
+            if refusal is None and key == "CPU" and (parts := override.split(*args)):
+                return _joined([call(*part) for part in parts])
             if refusal is None:
                 who, reason, ours = decide(override, run_original, args)
                 if ours is not None:
-                    ledger.record(override.target, who, reason)
+                    ledger.record(override.target, who, reason, override.flop(*args))
                     return ours()
                 refusal = reason
-        ledger.record(override.target, ORIGINAL, refusal)
+        flop = 0 if refusal == INVALID else override.flop(*args)
+        ledger.record(override.target, ORIGINAL, refusal, flop)
         return run_original(*args)
 
     _keep_from_dynamo(call.__code__)
@@ -184,6 +187,14 @@ def _install(override: Override, key: str) -> torch.library.Library:
     library.impl(op, call, key, allow_override=True)
     _kept.append(torch.library.get_kernel(override.target, key))
     return library
+
+
+def _joined(answers: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Of each entry the one that some call gave."""
+    return tuple(
+        next((value for value in values if value is not None), None)
+        for values in zip(*answers, strict=True)
+    )
 
 
 _Decision = tuple[str, str, Callable[[], Any] | None]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torchvision
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import nms, roi_align
 
 import cvperf
@@ -253,3 +254,40 @@ def test_the_whole_process_is_served_from_other_threads() -> None:
         for worker in workers:
             worker.join()
     assert calls("torchvision::nms") == 4
+
+
+def test_explain_shares_out_the_products_of_convolutions() -> None:
+    """Also where the original runs: transposed, and of the gradients those that are wanted."""
+    layer = torch.nn.Conv2d(4, 6, (3, 5), stride=2, padding=1)
+    turned = torch.nn.ConvTranspose2d(6, 4, 3)
+    image = torch.randn(2, 4, 9, 11)
+    with FlopCounterMode(display=False) as counter:
+        turned(layer(image)).sum().backward()
+    cvperf.explain(reset=True)
+    with cvperf.use("conv2d"):
+        turned(layer(image)).sum().backward()
+        told = cvperf.explain()
+    assert sum(row.flop for row in told.rows) == counter.get_total_flops()
+    originals = sum(row.flop for row in told.rows if row.backend == "original")
+    assert told.covered == 1 - originals / counter.get_total_flops()
+    assert "%" in str(told)
+
+
+@pytest.mark.skipif("avx2" not in ISAS, reason="the rules of AVX2 are what is tested")
+def test_each_gradient_of_a_layer_goes_where_it_is_faster() -> None:
+    """With AVX2 the weight gradient of a strided layer is ours, the image's is torch's."""
+    before = _C.isa()
+    _C.select_isa("avx2")
+    layer = torch.nn.Conv2d(8, 12, 3, stride=2, padding=1).to(memory_format=torch.channels_last)
+    image = torch.randn(2, 8, 12, 12).to(memory_format=torch.channels_last).requires_grad_()
+    wanted = (image, layer.weight, layer.bias)
+    expected = torch.autograd.grad(layer(image).square().sum(), wanted)
+    cvperf.explain(reset=True)
+    with cvperf.use("conv2d"):
+        found = torch.autograd.grad(layer(image).square().sum(), wanted)
+    _C.select_isa(before)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-4)
+    rows = {row.backend: row for row in cvperf.explain().rows if "backward" in row.op}
+    assert "input gradient" in rows["original"].reason
+    assert rows["cvperf.cpu"].flop == rows["original"].flop > 0
