@@ -1,15 +1,13 @@
 """What integers cost a small network that was trained on Fashion-MNIST.
 
-``python -m cvperf.benchmarks.fashion FOLDER`` trains it, puts it on integers with and without
-training for them, and counts right answers of each plan on the 10,000 test images; in
-docs/optimize.md is where FOLDER comes from.
+``python -m cvperf.benchmarks.fashion`` trains it, puts it on integers with and without training
+for them, and counts right answers of each plan on the 10,000 test images.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +38,12 @@ def _layer(channels: int, filters: int) -> tuple[nn.Module, ...]:
 def main() -> None:
     """Trains and counts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--more", type=int, default=2, help="epochs of training on integers")
     asked = parser.parse_args()
     torch.manual_seed(0)
-    images, labels = images_and_labels(asked.folder, "train")
-    unseen, truth = images_and_labels(asked.folder, "t10k")
+    images, labels = images_and_labels("train")
+    unseen, truth = images_and_labels("test")
 
     def report(name: str, fast: nn.Module) -> Tensor:
         found = answers(fast, unseen)

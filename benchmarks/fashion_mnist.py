@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+
+from cvperf.data.sets import fashion_mnist
 
 BATCH = 128
 
 
-def images_and_labels(folder: Path, part: str) -> tuple[Tensor, Tensor]:
-    """Fashion-MNIST's ``"train"`` or ``"t10k"``: float32 [N, 1, 28, 28] of mean 0, int64 [N]."""
-    with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
-        pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
-    with gzip.open(folder / f"{part}-labels-idx1-ubyte.gz") as file:
-        labels = np.frombuffer(file.read(), np.uint8, offset=8)
-    images = (torch.from_numpy(pixels.copy()).float() / 255 - 0.286) / 0.353
-    return images, torch.from_numpy(labels.astype(np.int64))
+def images_and_labels(split: str) -> tuple[Tensor, Tensor]:
+    """Fashion-MNIST's ``"train"`` or ``"test"``: float32 [N, 1, 28, 28] of mean 0, int64 [N]."""
+    dataset = fashion_mnist.load(split)
+    return (dataset.images.float() / 255 - 0.286) / 0.353, dataset.labels
 
 
 def train(

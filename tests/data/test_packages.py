@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cvperf.data import packages
-from cvperf.data.packages import Package, PackageError
+from cvperf.data.packages import PackageError
+from cvperf.data.wheels import Wheel
 
 
 def make_wheel(folder: Path, members: dict[str, bytes]) -> Path:
@@ -31,7 +32,7 @@ class Registry:
         self.wheel = wheel
         self.downloads = 0
 
-    def download(self, package: Package, folder: Path) -> Path:
+    def download(self, package: Wheel, folder: Path) -> Path:
         self.downloads += 1
         return Path(shutil.copy(self.wheel, folder))
 
@@ -42,9 +43,9 @@ def serve(
     """Make ``sample`` a known package whose wheel holds ``members``."""
     registry = Registry(make_wheel(tmp_path / "index", members))
     digest = hashlib.sha256(registry.wheel.read_bytes()).hexdigest()
-    package = Package("sample", "1.0", digest, holds="samples", licence="MIT")
+    package = Wheel("sample", "1.0", digest, holds="samples", licence="MIT")
     monkeypatch.setitem(packages.PACKAGES, "sample", replace(package, **changes))  # type: ignore[arg-type]
-    monkeypatch.setattr(packages, "download", registry.download)
+    monkeypatch.setattr(Wheel, "download", lambda wheel, folder: registry.download(wheel, folder))
     monkeypatch.setenv("CVPERF_CACHE", str(tmp_path / "cache"))
     return registry
 
@@ -98,13 +99,13 @@ def test_killed_half_way_leaves_no_package_and_the_next_run_succeeds(
 ) -> None:
     serve(monkeypatch, tmp_path, {"sample/a": b"a", "sample/b": b"b"})
 
-    def killed(package: Package, wheel: Path, folder: Path) -> None:
+    def killed(package: Wheel, file: Path, folder: Path) -> None:
         (folder / "sample").mkdir(parents=True)
         (folder / "sample/a").write_bytes(b"a")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(packages, "unpack", killed)
+        patch.setattr(Wheel, "unpack", killed)
         with pytest.raises(KeyboardInterrupt):
             packages.fetch("sample")
     assert cached(tmp_path) == []
@@ -115,14 +116,14 @@ def test_two_processes_at_once_both_get_the_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     serve(monkeypatch, tmp_path, {"sample/a": b"a"})
-    unpack = packages.unpack
+    unpack = Wheel.unpack
 
-    def overtaken(package: Package, wheel: Path, folder: Path) -> None:
-        unpack(package, wheel, folder)
-        monkeypatch.setattr(packages, "unpack", unpack)
+    def overtaken(package: Wheel, file: Path, folder: Path) -> None:
+        unpack(package, file, folder)
+        monkeypatch.setattr(Wheel, "unpack", unpack)
         packages.fetch("sample")  # the other process publishes first
 
-    monkeypatch.setattr(packages, "unpack", overtaken)
+    monkeypatch.setattr(Wheel, "unpack", overtaken)
     folder = packages.fetch("sample")
     assert (folder / "sample/a").read_bytes() == b"a"
     assert cached(tmp_path) == [folder.name]
