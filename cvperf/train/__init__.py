@@ -1,0 +1,1 @@
+"""Training: a loop on Lightning Fabric with our convolutions, recipes for it, many processes."""

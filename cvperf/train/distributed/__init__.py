@@ -1,0 +1,1 @@
+"""Training on many processes: less traffic, models and checkpoints in parts, what to expect."""
