@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests of much Python and small tensors, which gain nothing from a second thread.
+ONE_THREAD := tests/data tests/eval tests/models tests/train
 
-.PHONY: demo test lint types imports unit kernels emulated triton address thread asan gpu format clean
+.PHONY: demo test lint types imports unit beside training emulated triton address thread asan gpu format clean
 .DEFAULT_GOAL := test
 
 # Remade when the project's dependencies, build logic or native sources change.
@@ -24,8 +26,8 @@ $(STAMP): pyproject.toml $(NATIVE) | $(BIN)/python
 demo: $(STAMP)
 	@$(BIN)/cvperf bench demo
 
-test: lint types imports unit kernels asan
-	@echo "== PASSED: lint, types, import contracts, tests, Triton and CUDA kernels, AddressSanitizer"
+test: lint types imports unit beside asan
+	@echo "== PASSED: lint, types, import contracts, tests, training, Triton and CUDA kernels, AddressSanitizer"
 
 lint: $(STAMP)
 	@echo "== lint"
@@ -43,11 +45,16 @@ imports: $(STAMP)
 
 unit: $(STAMP)
 	@echo "== tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ONE_THREAD))
 
-# The GPU kernels where there is no GPU, side by side. That they compile for every GPU is among the tests above.
-kernels: $(STAMP)
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target emulated triton address thread
+# Side by side, each with one thread: training, and the GPU kernels where there is no GPU. That these compile for every
+# GPU is among the tests above.
+beside: $(STAMP)
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target training emulated triton address thread
+
+training: $(STAMP)
+	@echo "== tests of data, metrics and training"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ONE_THREAD)
 
 # The Triton kernels in Triton's interpreter, which takes a process of its own.
 triton: $(STAMP)

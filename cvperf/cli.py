@@ -170,6 +170,56 @@ def profile(
     raise typer.Exit(code)
 
 
+@app.command("train")
+def train_recipe(
+    recipe: Annotated[str | None, typer.Argument(help="name, or a path to a .yaml")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Argument(help="key=value, as many as you like")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="of the run; one that was stopped goes on")
+    ] = None,
+    list_recipes: Annotated[bool, typer.Option("--list", help="show the recipes")] = False,
+) -> None:
+    """Train by a recipe; the last line is JSON: figures, seconds, the run's folder."""
+    from cvperf.train import command
+
+    if list_recipes:
+        command.show_recipes()
+    elif recipe is None:
+        raise typer.BadParameter("give a recipe, or --list to see them", param_hint="RECIPE")
+    else:
+        _told(lambda: command.run_recipe(recipe, changes or (), folder), *command.ERRORS)
+
+
+@app.command("evaluate")
+def evaluate_run(
+    run: Annotated[Path, typer.Argument(help="folder of a run")],
+    split: Annotated[str, typer.Option(help="of the data set; default: the recipe's test")] = "",
+) -> None:
+    """Judge the best model of a run anew; the last line is JSON."""
+    from cvperf.train import command
+
+    _told(lambda: command.run_evaluate(run, split), *command.ERRORS)
+
+
+@app.command("tune")
+def tune_recipe(
+    recipe: Annotated[str, typer.Argument(help="name, or a path to a .yaml")],
+    changes: Annotated[
+        list[str], typer.Argument(help="key=value, key=a|b|c, key=low..high, key=low..high:log")
+    ],
+    trials: Annotated[int, typer.Option(min=1, help="how many in all")] = 20,
+    folder: Annotated[Path, typer.Option(help="of the search; a second call goes on")] = Path(
+        "runs/tune"
+    ),
+) -> None:
+    """Search for the best values of a recipe's keys; the last line is JSON."""
+    from cvperf.train import command
+
+    _told(lambda: command.run_tune(recipe, changes, trials, folder), *command.ERRORS)
+
+
 @cache.command("list")
 def list_cache() -> None:
     """Show what is kept: each compiled kernel, and where choices of autotuning are."""

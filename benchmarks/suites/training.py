@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from cvperf.bench.problems.base import Shape
 from cvperf.bench.problems.training import Recipe, TrainingShape
+from cvperf.benchmarks.networks import WHOLE_NETWORKS
 
 
 class Classifier(nn.Module):
@@ -21,6 +22,17 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(self.network(images), labels)
+
+
+class Segmenter(nn.Module):
+    """Binary cross-entropy of a network on (images [N, C, H, W], masks float [N, 1, H, W])."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor, masks: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(self.network(images)[:, :1], masks)
 
 
 class BoxHead(nn.Module):
@@ -64,7 +76,7 @@ def _resnet18() -> Recipe:
     from torchvision.models import resnet18
 
     network = Classifier(resnet18(weights=None, num_classes=100))
-    return Recipe(network, (torch.rand(8, 3, 128, 128), torch.randint(100, (8,))))
+    return Recipe(network, (torch.rand(16, 3, 128, 128), torch.randint(100, (16,))))
 
 
 def _mobilenet_v2() -> Recipe:
@@ -72,7 +84,14 @@ def _mobilenet_v2() -> Recipe:
 
     # Without dropout, which would be drawn anew for every contender.
     network = Classifier(mobilenet_v2(weights=None, num_classes=100, dropout=0.0))
-    return Recipe(network, (torch.rand(8, 3, 128, 128), torch.randint(100, (8,))))
+    return Recipe(network, (torch.rand(16, 3, 128, 128), torch.randint(100, (16,))))
+
+
+def _unet() -> Recipe:
+    network = Segmenter(WHOLE_NETWORKS["unet"].build())
+    return Recipe(
+        network, (torch.rand(16, 1, 128, 128), (torch.rand(16, 1, 128, 128) < 0.3).float())
+    )
 
 
 def _box_head() -> Recipe:
@@ -83,18 +102,27 @@ def _box_head() -> Recipe:
     return Recipe(BoxHead(), (torch.randn(2, 256, 100, 100), boxes, torch.randint(91, (256,))))
 
 
-_RECIPES: Sequence[tuple[str, int, Callable[[], Recipe], bool]] = (
-    ("lenet", 64, _lenet, True),
-    ("resnet18", 8, _resnet18, False),
-    ("mobilenet_v2", 8, _mobilenet_v2, False),
-    ("rcnn_box_head", 2, _box_head, True),
+_RECIPES: Sequence[tuple[str, int, str, Callable[[], Recipe]]] = (
+    ("lenet", 64, "contiguous", _lenet),
+    ("resnet18", 16, "channels_last", _resnet18),
+    ("mobilenet_v2", 16, "channels_last", _mobilenet_v2),
+    ("unet", 16, "channels_last", _unet),
+    ("rcnn_box_head", 2, "contiguous", _box_head),
 )
+_QUICK = ("lenet", "rcnn_box_head")
 
 
 def shapes(quick: bool, device: str) -> Sequence[Shape]:
     """Each recipe at its one batch size."""
-    every = [
-        TrainingShape(name=f"{name} n{images}", recipe=name, images=images, build=build, quick=fast)
-        for name, images, build, fast in _RECIPES
+    return [
+        TrainingShape(
+            name=f"{name} n{images}",
+            recipe=name,
+            images=images,
+            build=build,
+            layout=layout,
+            quick=name in _QUICK,
+        )
+        for name, images, layout, build in _RECIPES
+        if name in _QUICK or not quick
     ]
-    return [shape for shape in every if shape.quick or not quick]

@@ -19,6 +19,7 @@ from cvperf.bench.problems.conv2d import Convolution
 from cvperf.bench.problems.elementwise import BiasActivation
 from cvperf.bench.problems.int8_gemm import Int8Gemm
 from cvperf.bench.problems.model import Model
+from cvperf.bench.problems.training import Training, gradients
 
 
 class ConvolutionLayer(nn.Module):
@@ -91,6 +92,12 @@ def model(problem: Model) -> Contender:
         raise Unsupported(f"not one graph (fullgraph=True): {reason}") from error
 
 
+def training(problem: Training) -> Contender:
+    """Forward and backward compiled by the first step; the optimiser as everybody's."""
+    module, step = problem.trainee(lambda module: torch.compile(_own_code(module), dynamic=False))
+    return Contender(step, lambda _: gradients(module), note="compiled before the clock")
+
+
 def compiled(module: nn.Module, *inputs: Tensor) -> Contender:
     """The module, compiled by its first call.
 
@@ -128,7 +135,13 @@ def _own_code(module: nn.Module) -> Callable[..., Any]:
 PEER = Peer(
     "torch.compile",
     ("torch",),
-    {"conv2d": conv2d, "int8_gemm": int8_gemm, "bias_activation": bias_activation, "model": model},
+    {
+        "conv2d": conv2d,
+        "int8_gemm": int8_gemm,
+        "bias_activation": bias_activation,
+        "model": model,
+        "training": training,
+    },
     devices=("cpu", "cuda"),
     unasked=lambda shape: shape.quick,  # it compiles for seconds a call, for minutes a network
 )

@@ -56,7 +56,7 @@ class TrainingShape(Shape):
 
     @property
     def numbers(self) -> Mapping[str, Any]:
-        return {"images": self.images, "optimizer": "SGD, momentum 0.9", "weights": "random"}
+        return {"images": self.images, "optimizer": "SGD, momentum 0.9, fused", "weights": "random"}
 
     def problem(self, seed: int = 0, device: str = "cpu") -> Training:
         return Training(self, seed, device)
@@ -72,17 +72,25 @@ class Training(Problem):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             recipe = shape.build()
-        self.module = recipe.module.train().to(device)
-        self.batch = tuple(_moved(part, device) for part in recipe.batch)
+        self.module = _laid_out(recipe.module.train().to(device), shape.layout)
+        self.batch = tuple(_laid_out(_moved(part, device), shape.layout) for part in recipe.batch)
 
-    def trainee(self) -> tuple[nn.Module, Callable[[], Tensor]]:
-        """A copy of the module, so that contenders do not train each other's, and its step."""
+    def trainee(
+        self, prepare: Callable[[nn.Module], Callable[..., Tensor]] = lambda module: module
+    ) -> tuple[nn.Module, Callable[[], Tensor]]:
+        """A copy of the module, so that contenders do not train each other's, and its step.
+
+        Args:
+            prepare: makes of the copy what is called for the loss.
+        """
         module = copy.deepcopy(self.module)
-        optimizer = torch.optim.SGD(module.parameters(), lr=1e-3, momentum=0.9)
+        loss_of = prepare(module)
+        # Fused for everyone: torch's default is a loop over the parameters.
+        optimizer = torch.optim.SGD(module.parameters(), lr=1e-3, momentum=0.9, fused=True)
 
         def step() -> Tensor:
             optimizer.zero_grad()
-            loss: Tensor = module(*self.batch)
+            loss = loss_of(*self.batch)
             loss.backward()
             optimizer.step()
             return loss
@@ -113,6 +121,14 @@ def gradients(module: nn.Module) -> Tensor:
     """Every gradient of the last step, end to end."""
     grads = (weight.grad for weight in module.parameters())
     return torch.cat([grad.flatten() for grad in grads if grad is not None])
+
+
+def _laid_out(part: Any, layout: str) -> Any:
+    """A module or a tensor of images in the shape's memory format; anything else as it is."""
+    images = isinstance(part, Tensor) and part.dim() == 4
+    if layout != "channels_last" or not (images or isinstance(part, nn.Module)):
+        return part
+    return part.to(memory_format=torch.channels_last)
 
 
 def _moved(part: Any, device: str, dtype: torch.dtype | None = None) -> Any:

@@ -1,0 +1,71 @@
+"""Batches of training images, and of images to be judged, for this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from cvperf.data import Augmented, Batch, ImageSet, collate
+from cvperf.train.batches import ShuffledBatches
+
+
+class TrainingLoader:
+    """Augmented images in shuffled batches, on a device.
+
+    Args:
+        images: the set, with its augmentation.
+        batches: which images form a batch.
+        device: where batches are put.
+        workers: processes that read and augment; 0: this one.
+    """
+
+    def __init__(
+        self, images: Augmented, batches: ShuffledBatches, device: torch.device, workers: int
+    ) -> None:
+        self._images, self._batches, self._device = images, batches, device
+        self._loader = DataLoader(
+            images,
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+        )
+
+    def start(self, epoch: int, batch: int = 0) -> None:
+        """Let the next iteration give this epoch's batches from this one on."""
+        self._images.set_epoch(epoch)
+        self._batches.start(epoch, batch)
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._loader:
+            yield moved(batch, self._device)
+
+
+def in_order(
+    images: ImageSet,
+    batch_size: int,
+    device: torch.device,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Every image once, shared among the processes: this one has every ``world``-th."""
+    mine = Subset(cast(Dataset[Any], images), range(rank, len(images), world))
+    loader = DataLoader(mine, batch_size, collate_fn=collate, num_workers=workers)
+    for batch in loader:
+        yield moved(batch, device)
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device."""
+    images = batch.images.to(device, non_blocking=True)
+    return batch._replace(images=images, targets=batch.targets.to(device, non_blocking=True))

@@ -1,0 +1,187 @@
+"""What a recipe may say: the sections of its YAML file, with their defaults.
+
+A recipe is data: a file that ships in ``cvperf/train/recipes`` or one of yours. Its keys are the
+fields below, each optional but ``data`` and ``model``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Change:
+    """What is done to the training images, in this order; those to validate and test on stay."""
+
+    imbalance: float = 1.0
+    """Keep one in so many images of the classes ``minority``."""
+    minority: list[Any] = field(default_factory=list)
+    """Names or numbers; empty: the second half of the classes."""
+    per_class: int = 0
+    """Keep so many images of each class; 0: all."""
+    label_noise: float = 0.0
+    """Give this share of them a wrong class."""
+    bootstrap: bool = False
+    """Draw as many as there are, with replacement: each member of an ensemble its own."""
+    resample: str = ""
+    """Make classes alike: ``over``, ``under``, ``cluster-centroids``, ``smote`` or ``adasyn``."""
+
+
+@dataclass
+class Data:
+    """Which images: ``name`` of :func:`cvperf.data.load`, ``options`` its further arguments."""
+
+    name: str = "???"  # OmegaConf's sign for a value that must be given
+    options: dict[str, Any] = field(default_factory=dict)
+    augment: list[Any] = field(default_factory=list)
+    """Of training images: names or mappings for ``cvperf.data.transforms.build``."""
+    prepare: list[Any] = field(default_factory=list)
+    """Of every image: resize and the like."""
+    mean: list[float] = field(default_factory=lambda: [0.5])
+    std: list[float] = field(default_factory=lambda: [0.5])
+    """Of the pixels, which lie in 0 to 1; a number a channel, or one for all."""
+    change: Change = field(default_factory=Change)
+    limit: int = 0
+    """Use so many training images; 0: all. For trying a recipe."""
+    holdout: float = 0.0
+    """Share of the training images to validate on; 0: the set has a split of its own for it."""
+    split_seed: int = 0
+    """Of the holdout and of ``change`` and ``limit``: the same images whatever the run's seed."""
+    test: str = "test"
+    """The split whose figures are the run's answer; empty: there is none."""
+    workers: int = 0
+    """Processes that read and augment; 0: the training process itself."""
+
+
+@dataclass
+class Model:
+    """Which network: ``name`` and ``options`` of :func:`cvperf.models.create_model`."""
+
+    name: str = "???"
+    options: dict[str, Any] = field(default_factory=dict)
+    weights: str = ""
+    """A local file of pretrained weights; the head may have other classes."""
+    freeze: list[str] = field(default_factory=list)
+    """Patterns of parameters that stay as they are; their batch norms stay in evaluation mode."""
+    channels_last: bool = True
+
+
+@dataclass
+class Loss:
+    """``cross_entropy``, ``focal``, ``bce`` (multi-label), ``mse``, ``mae`` or ``huber``."""
+
+    name: str = "cross_entropy"
+    label_smoothing: float = 0.0
+    gamma: float = 2.0
+    """Of the focal loss."""
+    delta: float = 1.0
+    """Where Huber's loss turns from a square to a line."""
+    class_weights: Any = ""
+    """A number a class, or made from how frequent each is: ``inverse`` or ``effective``."""
+    adjust: float = 0.0
+    """Add so many times the logarithm of a class's frequency to its logit while training; 1 makes
+    rare classes as likely as others afterwards (Menon et al., ICLR 2021)."""
+    mixup: float = 0.0
+    """Alpha of the beta distribution by which two images are mixed; 0: never."""
+    cutmix: float = 0.0
+    """The same for pasting a part of one into the other; with both, one of them by chance."""
+
+
+@dataclass
+class Optimizer:
+    """``name`` is a class of ``torch.optim`` in lower case; ``options`` its further arguments."""
+
+    name: str = "sgd"
+    lr: float = 0.1
+    weight_decay: float = 0.0
+    """Of weights; biases and batch norms have none."""
+    options: dict[str, Any] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+    """Pattern of parameters: factor of their learning rate."""
+    clip: float = 0.0
+    """Longest norm of the gradient; 0: any."""
+    parts: int = 1
+    """A batch is computed in so many parts, whose gradients are added up."""
+
+
+@dataclass
+class Schedule:
+    """``constant``, ``cosine``, ``linear``, ``step`` or ``plateau``, after a linear warm-up."""
+
+    name: str = "cosine"
+    warmup: float = 0.0
+    """Epochs."""
+    milestones: list[float] = field(default_factory=list)
+    """Epochs after which ``step`` multiplies by ``factor``."""
+    factor: float = 0.1
+    """Of ``step`` and ``plateau``."""
+    patience: int = 3
+    """Epochs without a better figure after which ``plateau`` multiplies."""
+    last: float = 0.0
+    """Share of the learning rate at the end of ``cosine`` and ``linear``."""
+
+
+@dataclass
+class Watch:
+    """Which validation figure tells the best epoch, and when to stop early."""
+
+    figure: str = "accuracy"
+    highest: bool = True
+    patience: int = 0
+    """Stop after so many epochs without a better figure; 0: never."""
+    least: float = 0.0
+    """By how much a figure must be better to count."""
+
+
+@dataclass
+class Distil:
+    """Learn from a teacher too: ``(1 - weight) * loss + weight * distance(teacher)``."""
+
+    teacher: str = ""
+    """Folder of its run, or a recipe, which is trained first; empty: there is none."""
+    weight: float = 0.9
+    temperature: float = 4.0
+    """By which both logits are divided before softmax."""
+    distance: str = "kl"
+    """``kl`` (Hinton et al., 2015), ``euclidean`` of logits (Ba and Caruana, 2014), or ``hard``:
+    cross-entropy with the teacher's answers."""
+
+
+@dataclass
+class Ensemble:
+    """Several models, trained one after the other, whose answers are combined."""
+
+    members: int = 1
+    kind: str = "average"
+    """Of probabilities; or ``vote``, ``bagging`` (each sees a bootstrap sample), ``stacking`` (a
+    logistic regression on validation images), ``boosting`` (SAMME, Zhu et al., 2009)."""
+
+
+@dataclass
+class Recipe:
+    """All of it."""
+
+    about: str = ""
+    cost: str = ""
+    """What it takes, such as ``"2 minutes on 2 cores"``."""
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    loss: Loss = field(default_factory=Loss)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    watch: Watch = field(default_factory=Watch)
+    distil: Distil = field(default_factory=Distil)
+    ensemble: Ensemble = field(default_factory=Ensemble)
+    epochs: int = 10
+    batch_size: int = 128
+    """Images a step, of all processes together."""
+    average: float = 0.0
+    """Decay of the exponential moving average of the weights that is validated; 0: none."""
+    precision: str = "float32"
+    """Or ``bfloat16``: products in bfloat16, weights in float32."""
+    seed: int = 0
+    kernels: list[str] = field(default_factory=lambda: ["conv2d"])
+    """What :func:`cvperf.use` overrides; empty: nothing."""
+    checkpoint_minutes: float = 10.0
+    """A checkpoint at the end of each epoch, and this often within it."""

@@ -1,0 +1,127 @@
+"""A recipe carried out: from its sections to a trained model, its figures and a folder of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+import cvperf
+from cvperf import environment
+from cvperf.train import assemble, checkpoint, folder, losses, objective, sets
+from cvperf.train.distil import Teacher
+from cvperf.train.evaluate import Worst
+from cvperf.train.events import Events
+from cvperf.train.fabric import launched
+from cvperf.train.finished import model_in
+from cvperf.train.loop import Observer, fit
+from cvperf.train.memory import keep_freed_memory
+from cvperf.train.progress import Bars
+from cvperf.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run ends with.
+
+    Attributes:
+        figures: of the best epoch's model on the test images; on those for validation, if the
+            recipe has no test images.
+        seconds: of the whole command, of this start.
+        path: the run's folder, where the rest is.
+    """
+
+    figures: dict[str, float]
+    seconds: float
+    path: Path
+
+
+def train(
+    recipe: Recipe,
+    name: str,
+    path: Path | None = None,
+    observers: Sequence[Observer] = (),
+    weights: Tensor | None = None,
+) -> Outcome:
+    """Carry out a recipe with one model. A folder with a run of the same recipe is continued.
+
+    Args:
+        recipe: what to do.
+        name: of the recipe, for the folder.
+        path: of the run's folder; by default ``runs/<name>/<time>``.
+        observers: are told of steps and epochs after the folder and the progress bar.
+        weights: float [N], how often a training image is drawn; by default each once an epoch.
+
+    Raises:
+        ArgumentError: a section does not fit, or the folder has a run of another recipe.
+    """
+    started = time.perf_counter()
+    keep_freed_memory()
+    fabric = launched(recipe.precision)
+    images = sets.load(recipe.data, recipe.seed)
+    kept = folder.RunFolder(path or folder.new(name, fabric), recipe, fabric)
+    teacher = _teacher(recipe, fabric, images, kept.path)
+    torch.manual_seed(recipe.seed)
+    batches = assemble.loader_of(fabric, recipe, images, weights)
+    run = assemble.run_of(fabric, recipe, assemble.model_of(recipe, images), len(batches))
+    kept.resume(run)
+
+    judge = assemble.judge_of(fabric, recipe, images)
+    labels, classes = sets.labels_of(images.train), images.train.classes
+    supervised = objective.Supervised(
+        judge.normalize,
+        judge.criterion,
+        objective.mix(recipe.loss, len(classes)),
+        losses.adjustment(recipe.loss, labels, len(classes)),
+        teacher,
+    )
+    cvperf.explain(reset=True)
+    bars = Bars(fabric, recipe.epochs, len(batches))
+    events = Events(fabric, kept.path, run.step)
+    with serving(recipe), bars, events:
+
+        def validate(model: nn.Module) -> dict[str, float]:
+            return judge(model, images.validation)
+
+        fit(fabric, run, recipe, batches, supervised, validate, (kept, bars, events, *observers))
+        explained = str(cvperf.explain())
+        checkpoint.restore_weights(run.validated, checkpoint.read(kept.best))
+        worst = Worst()
+        figures = judge(run.validated.eval(), images.test or images.validation, worst)
+    seconds = time.perf_counter() - started
+    report = {
+        "final": figures,
+        "classes": classes,
+        "confusion": getattr(judge.metrics, "confusion", None),
+        "mistakes": worst.mistakes(classes),
+        "explain": explained,
+        "environment": environment.collect(),
+        "command": f"cvperf train {kept.path / 'recipe.yaml'}",
+    }
+    kept.finish(run, {"recipe": name, **figures, "seconds": seconds}, report)
+    return Outcome(figures, seconds, kept.path)
+
+
+def serving(recipe: Recipe) -> AbstractContextManager[None]:
+    """The block in which our kernels run what ``recipe.kernels`` names."""
+    return cvperf.use(*recipe.kernels) if recipe.kernels else nullcontext()
+
+
+def _teacher(recipe: Recipe, fabric: Fabric, images: sets.Sets, path: Path) -> Teacher | None:
+    """The teacher of a recipe; one that is a recipe itself is trained in the run's folder."""
+    from cvperf.train import catalogue
+
+    source = recipe.distil.teacher
+    if not source:
+        return None
+    where = Path(source)
+    if not (where / "recipe.yaml").exists():
+        where = path / "teacher"
+        train(catalogue.load(source), source, where)
+    return Teacher(fabric.to_device(model_in(where, images)).eval(), recipe.distil)
