@@ -13,7 +13,8 @@ import torch
 from numpy.random.mtrand import get_bit_generator, set_bit_generator
 from torch.utils.data import Dataset
 
-from cvperf.data.samples import Broken, ImageSet
+from cvperf.data.samples import Batch, Broken, ImageSet
+from cvperf.data.sets.base import InMemory
 from cvperf.errors import check_count
 
 Transform = Callable[[Any, Any], tuple[Any, Any]]
@@ -30,11 +31,11 @@ class Augmented(Dataset[Any]):
 
     Args:
         dataset: samples (image, target); a :class:`Broken` one passes through.
-        transform: called with image and target.
+        transform: called with image and target; None for the samples as they are.
         seed: 0 or more.
     """
 
-    def __init__(self, dataset: ImageSet, transform: Transform, seed: int = 0) -> None:
+    def __init__(self, dataset: ImageSet, transform: Transform | None, seed: int = 0) -> None:
         check_count("seed", seed)
         self.dataset = dataset
         self.transform = transform
@@ -61,10 +62,16 @@ class Augmented(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         index = range(len(self))[index]  # -1 is the same sample as the last
         sample = self.dataset[index]
-        if isinstance(sample, Broken):
+        if isinstance(sample, Broken) or self.transform is None:
             return sample
         with _numbers_from(self.seed, int(self._epoch), index):
             return self.transform(*sample)
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        """For a DataLoader's batch: images in memory, as they are, come out in one piece."""
+        if self.transform is None and isinstance(self.dataset, InMemory):
+            return Batch(self.dataset.images[indices], self.dataset.labels[indices], [])
+        return [self[index] for index in indices]
 
 
 @contextmanager

@@ -53,12 +53,14 @@ class Batch(NamedTuple):
     """Left out of the other two."""
 
 
-def collate(samples: Sequence[Any]) -> Batch:
-    """Put samples together; for ``torch.utils.data.DataLoader(..., collate_fn=collate)``.
+def collate(samples: Sequence[Any] | Batch) -> Batch:
+    """Put samples together, unless they are; for ``DataLoader(..., collate_fn=collate)``.
 
     Raises:
         ArgumentError: the images have several sizes.
     """
+    if isinstance(samples, Batch):
+        return samples
     broken = [sample for sample in samples if isinstance(sample, Broken)]
     sound = [sample for sample in samples if not isinstance(sample, Broken)]
     if not sound:

@@ -45,6 +45,7 @@ class Supervised:
         mix: of images with others.
         adjustment: float [classes], added to the logits; see ``loss.adjust``.
         teacher: whose answers count too.
+        augment: of whole batches of pixels.
     """
 
     normalize: Normalize
@@ -52,9 +53,10 @@ class Supervised:
     mix: Mix | None = None
     adjustment: Tensor | None = None
     teacher: Teacher | None = None
+    augment: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        images = self.normalize(images)
+        images = self.normalize(images if self.augment is None else self.augment(images))
         if self.mix is not None and len(images) > 1:
             images, targets = self.mix(images, targets)
         logits = model(images)

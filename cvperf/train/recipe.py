@@ -36,6 +36,8 @@ class Data:
     options: dict[str, Any] = field(default_factory=dict)
     augment: list[Any] = field(default_factory=list)
     """Of training images: names or mappings for ``cvperf.data.transforms.build``."""
+    augment_batch: list[Any] = field(default_factory=list)
+    """The same for whole batches, one draw a batch: coarser, and free where images are small."""
     prepare: list[Any] = field(default_factory=list)
     """Of every image: resize and the like."""
     mean: list[float] = field(default_factory=lambda: [0.5])

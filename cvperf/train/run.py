@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import cvperf
 from cvperf import environment
+from cvperf.data import transforms
 from cvperf.train import assemble, checkpoint, folder, losses, objective, sets
 from cvperf.train.distil import Teacher
 from cvperf.train.evaluate import Worst
@@ -80,6 +81,7 @@ def train(
         objective.mix(recipe.loss, len(classes)),
         losses.adjustment(recipe.loss, labels, len(classes)),
         teacher,
+        transforms.build(recipe.data.augment_batch) if recipe.data.augment_batch else None,
     )
     cvperf.explain(reset=True)
     bars = Bars(fabric, recipe.epochs, len(batches))

@@ -54,8 +54,8 @@ def load(config: Data, seed: int) -> Sets:
     train = _changed(train, config.change, once, seed)
     if config.limit:
         train = datasets.select(train, _some(len(train), config.limit, once))
-    prepare = transforms.build(config.prepare)
-    augment = transforms.build([*config.augment, *config.prepare])
+    prepare = transforms.build(config.prepare) if config.prepare else None
+    augment = transforms.build([*config.augment, *config.prepare]) if config.augment else prepare
     return Sets(
         Augmented(train, augment, seed),
         Augmented(train, prepare, seed),

@@ -111,3 +111,14 @@ def test_broken_samples_pass_through() -> None:
     torn = Augmented(Torn(whole.images, whole.labels, whole.classes), transforms.build(["invert"]))
     assert torn[0] == Broken("a.jpg", "torn")
     assert torn.classes == whole.classes
+
+
+def test_images_in_memory_as_they_are_come_out_in_one_piece() -> None:
+    images = torch.randint(0, 256, (10, 1, 4, 4), dtype=torch.uint8)
+    plain = Augmented(InMemory(images, torch.arange(10), [str(i) for i in range(10)]), None)
+    loader = DataLoader(plain, batch_size=4, collate_fn=collate)
+    batches = list(loader)
+    assert [len(batch.images) for batch in batches] == [4, 4, 2]
+    assert torch.equal(torch.cat([batch.images for batch in batches]), images)
+    assert torch.equal(torch.cat([batch.targets for batch in batches]), torch.arange(10))
+    assert torch.equal(plain[3][0], images[3])

@@ -20,7 +20,8 @@ from cvperf.train import catalogue, checkpoint, tune
 
 RECIPE = """
 about: digits
-data: {name: digits, holdout: 0.1, augment: [{name: random_crop, padding: 1}]}
+data: {name: digits, holdout: 0.1, augment: [{name: random_crop, padding: 1}],
+       augment_batch: [{name: gaussian_noise, sigma: 0.02}]}
 model: {name: small_cnn, options: {widths: [16, 32]}}
 optimizer: {lr: 0.1, options: {momentum: 0.9}}
 epochs: 3
