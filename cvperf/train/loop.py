@@ -109,7 +109,7 @@ def fit(
         batches.start(run.epoch, run.batch)
         run.model.train()
         for batch in batches:
-            seed_step(recipe.seed, run.step, fabric.global_rank)
+            seed_step(fabric, recipe.seed, run.step)
             run.losses += train_step(fabric, run, batch, objective, recipe.optimizer.clip)
             run.step, run.batch = run.step + 1, run.batch + 1
             for observer in observers:
@@ -175,6 +175,10 @@ def forward_backward(
     return total
 
 
-def seed_step(seed: int, step: int, rank: int) -> None:
+def seed_step(fabric: Fabric, seed: int, step: int) -> None:
     """Make this step's random numbers (dropout, mixup) a matter of seed, step and process alone."""
-    torch.manual_seed((seed * 1_000_003 + step) * 4099 + rank)
+    number = (seed * 1_000_003 + step) * 4099 + fabric.global_rank
+    # Not torch.manual_seed, which takes down the stack for each kind of GPU that there might be.
+    torch.default_generator.manual_seed(number)
+    if fabric.device.type == "cuda":
+        torch.cuda.manual_seed(number)
