@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from cvperf.data import Batch
+from cvperf.errors import ArgumentError
 from cvperf.train import schedules
 from cvperf.train.average import Average
 from cvperf.train.best import Best
@@ -110,7 +111,8 @@ def fit(
         run.model.train()
         for batch in batches:
             seed_step(fabric, recipe.seed, run.step)
-            run.losses += train_step(fabric, run, batch, objective, recipe.optimizer.clip)
+            if sound(fabric, batch):
+                run.losses += train_step(fabric, run, batch, objective, recipe.optimizer.clip)
             run.step, run.batch = run.step + 1, run.batch + 1
             for observer in observers:
                 observer.step_done(run, batch)
@@ -130,6 +132,21 @@ def fit(
         run.epoch, run.batch, run.losses = run.epoch + 1, 0, torch.zeros_like(run.losses)
         for observer in observers:
             observer.epoch_done(run, best)
+
+
+def sound(fabric: Fabric, batch: Batch) -> bool:
+    """Whether any image of the batch could be read.
+
+    Raises:
+        ArgumentError: none could, and other processes wait for this one's gradient.
+    """
+    if len(batch.images) == 0 and fabric.world_size > 1:
+        first = batch.broken[0]
+        raise ArgumentError(
+            f"no image of this process's share of a batch can be read, {first.path} for one "
+            f"({first.reason}): remove the broken files, or take larger batches"
+        )
+    return len(batch.images) > 0
 
 
 def train_step(fabric: Fabric, run: Run, batch: Batch, objective: Objective, clip: float) -> Tensor:

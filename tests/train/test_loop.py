@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cvperf.data import Augmented, InMemory, transforms
+from cvperf.data import Augmented, Broken, InMemory, transforms
 from cvperf.errors import ArgumentError
 from cvperf.train import assemble, checkpoint, losses
 from cvperf.train.evaluate import metrics_for
@@ -74,11 +74,12 @@ def only(images):
     return Sets(images, images, images, None)
 
 
-def trained(recipe, notes=None, state=None, objective=None):
+def trained(recipe, notes=None, state=None, objective=None, train=None):
     """A run of the recipe on the patterns, from a checkpoint's state if there is one."""
     torch.manual_seed(recipe.seed)
     fabric = launched(recipe.precision)
-    train = Augmented(patterns(256, 0), transforms.build(AUGMENT), recipe.seed)
+    whole = patterns(256, 0) if train is None else train
+    train = Augmented(whole, transforms.build(AUGMENT), recipe.seed)
     images = Sets(train, train, patterns(128, 1), None)
     batches = assemble.loader_of(fabric, recipe, images)
     run = assemble.run_of(fabric, recipe, assemble.model_of(recipe, images), len(batches))
@@ -160,6 +161,23 @@ def test_one_image_that_does_not_fit_is_an_error():
 
     with pytest.raises(ArgumentError, match="not even one image fits"):
         trained(replace(RECIPE, epochs=1), objective=impossible)
+
+
+class Damaged(InMemory):
+    """Images of which only the first can be read."""
+
+    def __getitem__(self, index):
+        return Broken("cat.jpg", "cut off") if index else super().__getitem__(index)
+
+
+def test_batches_of_broken_images_are_passed_over():
+    whole = patterns(256, 0)
+    notes = Notes()
+    run = trained(
+        replace(RECIPE, epochs=1), notes, train=Damaged(whole.images, whole.labels, whole.classes)
+    )
+    assert len(notes.steps) == run.step == 8
+    assert len(set(notes.steps) - {0.0}) == 1  # the loss of the one batch that has an image
 
 
 def test_other_errors_are_not_taken_for_it():
