@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
 
 from cvperf.errors import ArgumentError
 from cvperf.train.recipe import Recipe
@@ -36,7 +37,7 @@ def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
         if not isinstance(given, DictConfig):
             raise ArgumentError(f"recipe {name} is not a mapping of keys to values")
         return from_mapping(OmegaConf.merge(given, OmegaConf.from_dotlist(list(changes))))
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, YAMLError) as error:
         raise ArgumentError(f"recipe {name}: {error}") from error
 
 

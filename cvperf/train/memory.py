@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 
 from cvperf.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 # What torch's allocator for the CPU says; that of a GPU has an exception of its own.
 _CPU = ("not enough memory", "can't allocate memory")

@@ -63,3 +63,9 @@ def test_a_recipe_is_read_back_as_it_was_written(tmp_path):
     again = catalogue.load(tmp_path / "recipe.yaml")
     assert isinstance(again, Recipe)
     assert again == recipe
+
+
+def test_what_is_no_yaml_names_the_file_and_the_line(tmp_path):
+    (tmp_path / "mine.yaml").write_text("epochs: 3\nabout: a: b\n")
+    with pytest.raises(ArgumentError, match=r"mine\.yaml: mapping values .*(\n.*)* line 2"):
+        catalogue.load(tmp_path / "mine.yaml")
