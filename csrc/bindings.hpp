@@ -32,7 +32,6 @@ void bind_paste_masks(py::module_& m);
 void bind_pool2d(py::module_& m);
 void bind_interpolate(py::module_& m);
 void bind_elementwise(py::module_& m);
-void bind_batch_norm(py::module_& m);
 void bind_arithmetic(py::module_& m);
 void bind_copies(py::module_& m);
 void bind_peaks(py::module_& m);

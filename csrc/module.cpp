@@ -37,7 +37,6 @@ PYBIND11_MODULE(_C, m) {
   bind_pool2d(m);
   bind_interpolate(m);
   bind_elementwise(m);
-  bind_batch_norm(m);
   bind_arithmetic(m);
   bind_copies(m);
   bind_peaks(m);

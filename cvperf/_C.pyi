@@ -149,38 +149,6 @@ def bias_activation(
     out_ptr: int,
     num_threads: int,
 ) -> None: ...
-def batch_norm(
-    dtype: DType,
-    x_ptr: int,
-    residual_ptr: int,
-    weight_ptr: int,
-    bias_ptr: int,
-    view: tuple[int, int, int],
-    epsilon: float,
-    activation: Activation,
-    out_ptr: int,
-    mean_ptr: int,
-    variance_ptr: int,
-    num_threads: int,
-) -> None: ...
-def batch_norm_backward(
-    dtype: DType,
-    grad_ptr: int,
-    x_ptr: int,
-    residual_ptr: int,
-    weight_ptr: int,
-    bias_ptr: int,
-    mean_ptr: int,
-    variance_ptr: int,
-    view: tuple[int, int, int],
-    epsilon: float,
-    activation: Activation,
-    x_grad_ptr: int,
-    residual_grad_ptr: int,
-    weight_grad_ptr: int,
-    bias_grad_ptr: int,
-    num_threads: int,
-) -> None: ...
 def quantize(
     dtype: DType,
     x_ptr: int,

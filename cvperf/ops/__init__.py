@@ -5,7 +5,6 @@ of one library, and answers with arrays of that library; ``cvperf/ops/_arrays.py
 """
 
 from cvperf.ops._packed import PackedConv2d, pack_conv2d
-from cvperf.ops.batch_norm import batch_norm
 from cvperf.ops.bias_activation import bias_activation
 from cvperf.ops.conv2d import conv2d
 from cvperf.ops.conv2d_binary import (
@@ -31,7 +30,6 @@ __all__ = [
     "PackedConv2dBinary",
     "PackedConv2dInt8",
     "PackedInt8",
-    "batch_norm",
     "batched_nms",
     "bias_activation",
     "conv2d",

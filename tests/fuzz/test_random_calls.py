@@ -421,37 +421,6 @@ def test_bias_activation(isa, x, biased, has_residual, layout, activation) -> No
 
 
 @random_calls
-@given(isas, st.sampled_from([torch.bfloat16, torch.float32]), seeds, st.integers(1, 3),
-       st.integers(1, 70), st.integers(1, 9), st.integers(1, 9), st.booleans(), layouts,
-       st.sampled_from([None, *ACTIVATIONS]))  # fmt: skip
-def test_batch_norm(
-    isa, dtype, seed, count, channels, height, width, has_residual, layout, activation
-) -> None:
-    _C.select_isa(isa)
-    torch.manual_seed(seed)
-    if count * height * width == 1:
-        count = 2
-    shape = (count, channels, height, width)
-    x = laid_out((torch.randn(shape) + seed % 5).to(dtype), layout).detach().requires_grad_()
-    weight, bias = torch.randn(2, channels, requires_grad=True)
-    residual = laid_out(torch.randn(shape).to(dtype), layout) if has_residual else None
-    eps = 0.1  # of a few equal values the gradient is rounding, enlarged by 1 / sqrt(eps)
-    found = ops.batch_norm(x, weight, bias, eps=eps, activation=activation, residual=residual)
-    wide = [
-        None if part is None else part.detach().double() for part in (x, weight, bias, residual)
-    ]
-    expected, mean, variance = reference.batch_norm(*wide, eps, activation)
-    assert_close(found.detach(), expected, dtype)
-    grad = laid_out(torch.randn(shape).to(dtype), layout)
-    grads = torch.autograd.grad(found, (x, weight, bias), grad)
-    exact = reference.batch_norm_backward(
-        grad.double(), *wide, mean, variance, eps, activation, False
-    )
-    for each, wanted in zip(grads, exact, strict=False):
-        assert_close(each, wanted, dtype)
-
-
-@random_calls
 @given(isas, features(short), st.sampled_from([None, 0, 1, 2, 3]), st.booleans(), st.booleans(),
        st.booleans(), layouts)  # fmt: skip
 def test_quantize_and_dequantize(isa, x, axis, unsigned, one_scale, wild, layout) -> None:

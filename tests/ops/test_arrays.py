@@ -72,10 +72,6 @@ def some_calls() -> dict[str, list[Call]]:
         ],
         "pack_conv2d": [((weight,), {"scale": torch.rand(8)})],
         "bias_activation": [((image, torch.rand(4)), {"residual": torch.rand(2, 4, 8, 8)})],
-        "batch_norm": [
-            ((image, *torch.rand(2, 4)), {"residual": torch.rand(2, 4, 8, 8), "training": True}),
-            ((image, *torch.rand(4, 4)), {"training": False}),
-        ],
         "int8_gemm": [((a, b), {}), ((a, ops.pack_int8(b)), {**epilogue, **FLOAT})],
         "pack_int8": [((b,), {}), ((b.t().contiguous().t(),), {})],
         "conv2d_int8": [

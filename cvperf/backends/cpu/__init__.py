@@ -5,7 +5,6 @@ needs it. Importing this package registers its functions.
 """
 
 from cvperf.backends.cpu import (
-    batch_norm,
     conv2d,
     conv2d_binary,
     conv2d_int8,
@@ -18,7 +17,6 @@ from cvperf.backends.cpu import (
 )
 
 __all__ = [
-    "batch_norm",
     "conv2d",
     "conv2d_binary",
     "conv2d_int8",

@@ -4,7 +4,6 @@ Never picked by itself; tests call it, and ``registry.prefer("reference")`` runs
 """
 
 from cvperf.backends.reference.activation import activate
-from cvperf.backends.reference.batch_norm import batch_norm, batch_norm_backward
 from cvperf.backends.reference.conv2d import conv2d, conv2d_input_grad, conv2d_weight_grad
 from cvperf.backends.reference.conv2d_binary import (
     conv2d_binary,
@@ -32,8 +31,6 @@ from cvperf.backends.reference.roi_pool import roi_pool, roi_pool_backward
 
 __all__ = [
     "activate",
-    "batch_norm",
-    "batch_norm_backward",
     "batched_nms",
     "bias_activation",
     "conv2d",
