@@ -14,25 +14,7 @@ from torch import Tensor, nn
 
 import cvperf
 from cvperf.benchmarks.fashion_mnist import answers, images_and_labels, train
-
-
-class SmallNet(nn.Module):
-    """image [N, 1, 28, 28] of mean 0 to logits [N, 10]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            *_layer(1, 32), nn.MaxPool2d(2), *_layer(32, 64), nn.MaxPool2d(2), *_layer(64, 128)
-        )
-        self.head = nn.Linear(128, 10)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.features(image).mean((2, 3)))
-
-
-def _layer(channels: int, filters: int) -> tuple[nn.Module, ...]:
-    convolution = nn.Conv2d(channels, filters, 3, padding=1, bias=False)
-    return convolution, nn.BatchNorm2d(filters), nn.ReLU()
+from cvperf.models.small import SmallCNN
 
 
 def main() -> None:
@@ -50,7 +32,7 @@ def main() -> None:
         print(f"{name:40} {(found == truth).double().mean():.2%}", flush=True)
         return found
 
-    start = SmallNet().to(memory_format=torch.channels_last)
+    start = SmallCNN().to(memory_format=torch.channels_last)
     model = train(start, images, labels, asked.epochs, 2e-3)
     report("float", cvperf.optimize(model))
     more = train(copy.deepcopy(model), images, labels, asked.more, 5e-4)

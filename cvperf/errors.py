@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import difflib
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -42,6 +43,18 @@ def describe(value: Any) -> str:
         package = type(value).__module__.partition(".")[0]
         return f"{package}.{type(value).__name__} {value.dtype}{list(value.shape)}"
     return f"{value!r} ({type(value).__name__})"
+
+
+def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """What to say after an unknown name: the known one that is most like it, or nothing.
+
+    Args:
+        name: as it was given.
+        known: those that exist.
+        likeness: 0 to 1, below which a name is not like another (difflib's ratio).
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def mixed(value: object, beside: str) -> str:

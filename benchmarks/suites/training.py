@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from cvperf.bench.problems.base import Shape
 from cvperf.bench.problems.training import Recipe, TrainingShape
 from cvperf.benchmarks.networks import WHOLE_NETWORKS
+from cvperf.models.small import LeNet
 
 
 class Classifier(nn.Module):
@@ -55,21 +56,7 @@ class BoxHead(nn.Module):
 
 
 def _lenet() -> Recipe:
-    network = nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(400, 120),
-        nn.ReLU(),
-        nn.Linear(120, 84),
-        nn.ReLU(),
-        nn.Linear(84, 10),
-    )
-    return Recipe(Classifier(network), (torch.rand(64, 1, 28, 28), torch.randint(10, (64,))))
+    return Recipe(Classifier(LeNet()), (torch.rand(64, 1, 28, 28), torch.randint(10, (64,))))
 
 
 def _resnet18() -> Recipe:

@@ -46,8 +46,9 @@ class Override:
         why: what ``explain()`` says of a call served on the CPU.
         slower: why the original is expected to be faster on the CPU; None if ours is.
         flop: products and sums of a call, unless ``unfit`` says ``INVALID``.
-        split: calls that this one is made of on the CPU, each decided by itself, where that pays;
-            of their answers, tuples, the entries that are not None are the call's.
+        split: calls that one which goes to the original on the CPU can be made of, each decided by
+            itself, if some are ours; of their answers, tuples, the entries that are not None are
+            the call's.
         contenders: kind of call, and our ways to run it, for ``backends/tuning.py`` to choose from
             in place of ``slower``.
     """
@@ -235,11 +236,9 @@ def _convolution_flop(
     padding: Sequence[int],
     dilation: Sequence[int],
     transposed: bool,
-    output_padding: Sequence[int],
-    groups: int,
-    *flags: bool,
+    *rest: Any,
 ) -> int:
-    if image.dim() != 4 or len(stride) != 2:
+    if image.dim() != 4 or weight.dim() != 4 or len(stride) != 2:
         return 0
     # Each filter and its window meet at each pixel of the answer, or of the image if transposed.
     shape = image.shape
@@ -369,20 +368,9 @@ def _convolution_backward_flop(
     return sum(args[-1][:2]) * _convolution_flop(image, weight, None, *args[:-1])
 
 
-def _refused_gradients(
-    grad: Tensor,
-    image: Tensor,
-    weight: Tensor,
-    bias_sizes: Sequence[int] | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    output_padding: Sequence[int],
-    groups: int,
-    output_mask: Sequence[bool],
-) -> list[str | None]:
+def _refused_gradients(*args: Any) -> list[str | None]:
     """Of those of image and weight that are wanted, why the original runs them."""
+    _, image, weight, _, stride, _, dilation, _, _, groups, output_mask = args
     refused = []
     if output_mask[0]:
         layer = (image, weight, stride, dilation, groups)
@@ -398,11 +386,10 @@ def _slower_convolution_backward(*args: Any) -> str | None:
 
 def _split_convolution_backward(*args: Any) -> list[tuple[Any, ...]]:
     """One call for each gradient, where only one of them is ours."""
-    refused = _refused_gradients(*args)
-    if len(refused) < 2 or (refused[0] is None) == (refused[1] is None):
+    *rest, (image_wanted, weight_wanted, bias_wanted) = args
+    if not (image_wanted and weight_wanted) or None not in _refused_gradients(*args):
         return []
-    rest, bias = args[:-1], args[-1][2]
-    return [(*rest, [True, False, False]), (*rest, [False, True, bias])]
+    return [(*rest, [True, False, False]), (*rest, [False, True, bias_wanted])]
 
 
 _FASTER = "faster than the original by the recorded crossover"

@@ -170,13 +170,13 @@ def _install(override: Override, key: str) -> torch.library.Library:
         # subclasses active: our functions are to see neither, as the original does not.
         with torch._C.DisableTorchFunction():
             refusal = override.unfit(*args)
-            if refusal is None and key == "CPU" and (parts := override.split(*args)):
-                return _joined([call(*part) for part in parts])
             if refusal is None:
                 who, reason, ours = decide(override, run_original, args)
                 if ours is not None:
                     ledger.record(override.target, who, reason, override.flop(*args))
                     return ours()
+                if key == "CPU" and (parts := override.split(*args)):
+                    return _joined([call(*part) for part in parts])
                 refusal = reason
         flop = 0 if refusal == INVALID else override.flop(*args)
         ledger.record(override.target, ORIGINAL, refusal, flop)

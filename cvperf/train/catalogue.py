@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from cvperf.errors import ArgumentError
+from cvperf.errors import ArgumentError, did_you_mean
 from cvperf.train.recipe import Recipe
 
 
@@ -90,8 +90,7 @@ def _text(name: str | Path) -> str:
         return Path(name).read_text()
     shipped = _shipped()
     if str(name) not in shipped:
-        near = difflib.get_close_matches(str(name), list(shipped), n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(str(name), shipped, 0.4) or "."
         known = ", ".join(sorted(shipped))
         raise ArgumentError(f"unknown recipe {name!r}{hint} Known: {known}; or a path to a .yaml")
     return shipped[str(name)].read_text()

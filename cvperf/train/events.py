@@ -7,11 +7,10 @@ from pathlib import Path
 from lightning_fabric import Fabric
 from torch.utils.tensorboard import SummaryWriter
 
-from cvperf.data import Batch
-from cvperf.train.loop import Run
+from cvperf.train.loop import Observer, Run
 
 
-class Events:
+class Events(Observer):
     """Writes each epoch's figures as TensorBoard's events; rank 0 does.
 
     Args:
@@ -30,9 +29,6 @@ class Events:
     def __exit__(self, *exception: object) -> None:
         if self._writer is not None:
             self._writer.close()
-
-    def step_done(self, run: Run, batch: Batch) -> None:
-        """Nothing: figures are an epoch's."""
 
     def epoch_done(self, run: Run, best: bool) -> None:
         """Logs them at the run's step."""

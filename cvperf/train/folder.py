@@ -16,11 +16,12 @@ from cvperf import files
 from cvperf.data import Batch
 from cvperf.errors import ArgumentError
 from cvperf.train import catalogue, checkpoint
-from cvperf.train.loop import Run
+from cvperf.train.loop import Observer, Run
 from cvperf.train.recipe import Recipe
+from cvperf.train.report import write as write_report
 
 
-class RunFolder:
+class RunFolder(Observer):
     """Writes what a run leaves behind; the process of rank 0 does, the others only follow.
 
     Args:
@@ -87,11 +88,9 @@ class RunFolder:
 
     def finish(self, run: Run, result: Mapping[str, Any], report: Mapping[str, Any]) -> None:
         """``result.json`` and ``report.html``; ``report`` are arguments of ``report.write``."""
-        from cvperf.train.report import write
-
         if self._fabric.is_global_zero:
             files.replace(self.path / "result.json", json.dumps(result, indent=1) + "\n")
-            write(self.path, history=run.history, **report)
+            write_report(self.path, history=run.history, **report)
         self._fabric.barrier()
 
 

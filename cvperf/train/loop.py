@@ -77,12 +77,14 @@ class Run:
         return self.model if self.average is None else self.average.module
 
 
-class Observer(Protocol):
-    """Hears how a run goes: progress, logs, checkpoints."""
+class Observer:
+    """Hears how a run goes: progress, logs, checkpoints. A subclass listens to what it wants."""
 
-    def step_done(self, run: Run, batch: Batch) -> None: ...
+    def step_done(self, run: Run, batch: Batch) -> None:
+        """After each batch of an epoch."""
 
-    def epoch_done(self, run: Run, best: bool) -> None: ...
+    def epoch_done(self, run: Run, best: bool) -> None:
+        """After each validation; ``best``: its figure is the best so far."""
 
 
 def fit(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 # What torch's allocator for the CPU says; that of a GPU has an exception of its own.
 _CPU = ("not enough memory", "can't allocate memory")
 
-
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cvperf.errors import ArgumentError
+from cvperf.errors import ArgumentError, did_you_mean
 from cvperf.train.recipe import Optimizer
 
 
@@ -59,8 +58,7 @@ def _class(name: str) -> Any:
     }
     del known["optimizer"]
     if name.lower() not in known:
-        near = difflib.get_close_matches(name.lower(), known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name.lower(), known) or "."
         raise ArgumentError(f"unknown optimizer {name!r}{hint} Known: {', '.join(sorted(known))}")
     return known[name.lower()]
 

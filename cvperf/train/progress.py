@@ -18,12 +18,12 @@ from rich.progress import (
 
 import cvperf
 from cvperf.data import Batch
-from cvperf.train.loop import Run
+from cvperf.train.loop import Observer, Run
 
 _SHOWN = ("loss", "accuracy", "f1", "mean_average_precision", "mae")
 
 
-class Bars:
+class Bars(Observer):
     """On standard error, so that standard output has the result alone; of rank 0 only."""
 
     def __init__(self, fabric: Fabric, epochs: int, steps: int) -> None:

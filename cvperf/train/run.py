@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import cvperf
 from cvperf import environment
 from cvperf.data import transforms
-from cvperf.train import assemble, checkpoint, folder, losses, objective, sets
+from cvperf.train import assemble, catalogue, checkpoint, folder, losses, objective, sets
 from cvperf.train.distil import Teacher
 from cvperf.train.evaluate import Worst
 from cvperf.train.events import Events
@@ -117,8 +117,6 @@ def serving(recipe: Recipe) -> AbstractContextManager[None]:
 
 def _teacher(recipe: Recipe, fabric: Fabric, images: sets.Sets, path: Path) -> Teacher | None:
     """The teacher of a recipe; one that is a recipe itself is trained in the run's folder."""
-    from cvperf.train import catalogue
-
     source = recipe.distil.teacher
     if not source:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 from cvperf.errors import ArgumentError
 from cvperf.train import catalogue
-from cvperf.train.loop import Run
+from cvperf.train.loop import Observer, Run
 from cvperf.train.run import train
 
 
@@ -105,14 +105,11 @@ def tune(
     return study.best_value, study.best_params
 
 
-class _Pruner:
+class _Pruner(Observer):
     """Tells Optuna each epoch's figure, and ends a trial that it gives up."""
 
     def __init__(self, trial: Any, figure: str) -> None:
         self._trial, self._figure = trial, figure
-
-    def step_done(self, run: Run, batch: Any) -> None:
-        pass
 
     def epoch_done(self, run: Run, best: bool) -> None:
         import optuna

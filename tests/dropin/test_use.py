@@ -291,3 +291,14 @@ def test_each_gradient_of_a_layer_goes_where_it_is_faster() -> None:
     rows = {row.backend: row for row in cvperf.explain().rows if "backward" in row.op}
     assert "input gradient" in rows["original"].reason
     assert rows["cvperf.cpu"].flop == rows["original"].flop > 0
+
+
+def test_a_weight_of_another_rank_gets_the_original_error() -> None:
+    image, weight = torch.randn(1, 3, 8, 8), torch.randn(4, 3, 3)
+    call = torch.ops.aten.convolution
+    arguments = (image, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+    with pytest.raises(RuntimeError) as expected:
+        call(*arguments)
+    with cvperf.use("conv2d"), pytest.raises(RuntimeError) as found:
+        call(*arguments)
+    assert str(found.value) == str(expected.value)

@@ -15,7 +15,7 @@ from cvperf.train import assemble, checkpoint, losses
 from cvperf.train.evaluate import metrics_for
 from cvperf.train.fabric import launched
 from cvperf.train.judge import Judge
-from cvperf.train.loop import fit, forward_backward
+from cvperf.train.loop import Observer, fit, forward_backward
 from cvperf.train.objective import Supervised, mix
 from cvperf.train.recipe import Data, Loss, Model, Optimizer, Recipe, Schedule, Watch
 from cvperf.train.sets import Sets
@@ -51,7 +51,7 @@ class StoppedError(Exception):
     """As a killed process, but one that a test survives."""
 
 
-class Notes:
+class Notes(Observer):
     """Takes down what the loop says; stops it after a step if asked."""
 
     def __init__(self, stop_after=None, path=None):

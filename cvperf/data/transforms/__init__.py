@@ -7,7 +7,6 @@ numbers come from torch's generator.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any
 
@@ -20,7 +19,7 @@ from cvperf.data.transforms.jpeg import RandomJPEG
 from cvperf.data.transforms.occluder import RandomOccluder
 from cvperf.data.transforms.shadow import RandomShadow
 from cvperf.data.transforms.table import KNOWN, to_float
-from cvperf.errors import ArgumentError, describe
+from cvperf.errors import ArgumentError, describe, did_you_mean
 
 __all__ = [
     "CLAHE",
@@ -100,6 +99,4 @@ def _plain(value: Any) -> Any:
 
 
 def _nearest(name: str, choices: Sequence[str]) -> str:
-    close = get_close_matches(name, choices, n=1, cutoff=0.5)
-    suggestion = f"; did you mean {close[0]!r}?" if close else "."
-    return f"{suggestion} Known: {', '.join(choices)}"
+    return f"{did_you_mean(name, choices, 0.5) or '.'} Known: {', '.join(choices)}"
