@@ -11,13 +11,23 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch as _torch  # noqa: F401  (first, so that _C finds torch's OpenMP runtime loaded)
 
 from cvperf import ops
-from cvperf.dropin import disable, enable, explain, use
 from cvperf.errors import ArgumentError, UnsupportedError
+
+if TYPE_CHECKING:
+    from cvperf import nn
+    from cvperf.dropin import disable, enable, explain, use
+    from cvperf.dropin.configs import Bf16Config, FusionConfig, Int8Config, WeightOnlyConfig
+    from cvperf.dropin.optimize import optimize
+    from cvperf.dropin.prepare_qat import prepare_qat
+    from cvperf.dropin.saving import load, save
+    from cvperf.dropin.sensitivity import sensitivity
+    from cvperf.onnx import from_onnx
+    from cvperf.profiler import profile
 
 __version__ = version("cvperf")
 
@@ -44,33 +54,28 @@ __all__ = [
     "use",
 ]
 
+# What these modules have is imported by its first use: importing cvperf stays fast.
+_MODULES = {
+    "cvperf.dropin": ("disable", "enable", "explain", "use"),
+    "cvperf.dropin.configs": ("Bf16Config", "FusionConfig", "Int8Config", "WeightOnlyConfig"),
+    "cvperf.dropin.optimize": ("optimize",),
+    "cvperf.dropin.prepare_qat": ("prepare_qat",),
+    "cvperf.dropin.saving": ("load", "save"),
+    "cvperf.dropin.sensitivity": ("sensitivity",),
+    "cvperf.onnx": ("from_onnx",),
+    "cvperf.profiler": ("profile",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
 
 def __getattr__(name: str) -> Any:
-    """These are imported by their first use: importing cvperf stays fast."""
-    if name in ("optimize", "FusionConfig", "Bf16Config", "Int8Config", "WeightOnlyConfig"):
-        from cvperf.dropin import optimize
-
-        return getattr(optimize, name)
-    if name == "sensitivity":
-        from cvperf.dropin.sensitivity import sensitivity
-
-        return sensitivity
-    if name in ("save", "load"):
-        from cvperf.dropin import saving
-
-        return getattr(saving, name)
-    if name == "prepare_qat":
-        from cvperf.dropin.prepare_qat import prepare_qat
-
-        return prepare_qat
-    if name == "profile":
-        from cvperf.profiler import profile
-
-        return profile
-    if name == "from_onnx":
-        from cvperf.onnx import from_onnx
-
-        return from_onnx
     if name == "nn":
         return import_module("cvperf.nn")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

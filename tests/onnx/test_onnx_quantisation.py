@@ -29,7 +29,8 @@ restart()
 IMAGE = floats(2, 3, 6, 6)
 SCALE, SCALES = number(0.05), positive(3) / 10
 BYTES = whole(2, 3, 6, 6, low=0, high=255, dtype=np.uint8)
-FILTERS = whole(4, 3, 3, 3, low=-127, high=127, dtype=np.int8)
+# Of 7 bits: without VNNI, ONNX Runtime adds two products of bytes in 16 bits and cuts what does not fit.
+FILTERS = whole(4, 3, 3, 3, low=-64, high=64, dtype=np.int8)
 ZERO = number(120, np.uint8)
 
 EXACT = [
@@ -57,7 +58,7 @@ ROUNDED = [
         pads=[0, 1, 1, 1],
         strides=[2, 1],
     )
-    for weight in ([number(0.01), number(0, np.int8)], [positive(4) / 50, np.zeros(4, np.int8)])
+    for weight in ([number(0.02), number(0, np.int8)], [positive(4) / 25, np.zeros(4, np.int8)])
     for bias in ([], [whole(4, dtype=np.int32)])
 ] + [
     case(
