@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from cvperf.train import losses, objective, optimizers, schedules, sets
 from cvperf.train.average import Average
 from cvperf.train.batches import ShuffledBatches
 from cvperf.train.best import Best
+from cvperf.train.checkpoint import unwrapped
 from cvperf.train.evaluate import metrics_for
 from cvperf.train.judge import Judge
 from cvperf.train.loader import TrainingLoader
@@ -36,10 +39,12 @@ def model_of(recipe: Recipe, images: sets.Sets) -> nn.Module:
 def run_of(fabric: Fabric, recipe: Recipe, model: nn.Module, steps: int) -> Run:
     """A run at its start; ``steps`` are an epoch."""
     still = optimizers.freeze(model, recipe.model.freeze)
-    optimizer = optimizers.build(recipe.optimizer, model)
-    schedule = schedules.by_step(recipe.schedule, optimizer, steps, recipe.epochs)
     average = Average(model.to(fabric.device), recipe.average) if recipe.average else None
-    ready, moving = fabric.setup(model, optimizer)
+    ready = fabric.setup_module(model)
+    # After the model, whose parameters are other ones once they are split among processes.
+    optimizer = optimizers.build(recipe.optimizer, unwrapped(ready))
+    moving = cast(torch.optim.Optimizer, fabric.setup_optimizers(optimizer))
+    schedule = schedules.by_step(recipe.schedule, optimizer, steps, recipe.epochs)
     for norm in still:
         norm.eval()
         norm.train = lambda mode=True, norm=norm: norm  # type: ignore[method-assign,misc]

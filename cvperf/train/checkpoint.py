@@ -8,30 +8,43 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
 
 from cvperf import files
 from cvperf.errors import ArgumentError
 from cvperf.train.loop import Run
 
 VERSION = 1
-_PARTS = ("optimizer", "schedule", "average", "best")
+_PARTS = ("schedule", "average", "best")
 _NUMBERS = ("epoch", "batch", "step", "parts", "losses", "history")
 
 
-def save(path: Path, run: Run, recipe: str) -> None:
-    """Write a run; one that is killed while writing leaves the file of before.
+def state_of(run: Run, recipe: str) -> dict[str, Any]:
+    """All of a run, for :func:`write`; of a model in parts, all processes call this together.
+
+    Model and optimiser go by the names of parameters, whole and on the CPU, so that any number of
+    processes can go on, sharded or not.
 
     Args:
-        path: the file.
-        run: with a model whose weights this process has whole.
+        run: the run.
         recipe: the text of its recipe, which is kept with it.
     """
-    state: dict[str, Any] = {"version": VERSION, "recipe": recipe}
-    state["model"] = unwrapped(run.model).state_dict()
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    model, optimizer = get_state_dict(unwrapped(run.model), _plain(run), options=options)
+    state = {"version": VERSION, "recipe": recipe, "model": model, "optimizer": optimizer}
     for name in _PARTS:
         part = getattr(run, name)
         state[name] = None if part is None else part.state_dict()
-    state.update({name: getattr(run, name) for name in _NUMBERS})
+    return {**state, **{name: getattr(run, name) for name in _NUMBERS}}
+
+
+def write(path: Path, state: Mapping[str, Any]) -> None:
+    """Write what :func:`state_of` gave; killed meanwhile, it leaves the file of before."""
     with files.aside(path) as written:
         torch.save(state, written)
 
@@ -55,7 +68,13 @@ def read(path: Path) -> Mapping[str, Any]:
 
 def restore(run: Run, state: Mapping[str, Any]) -> None:
     """Put a checkpoint's state into a fresh run of the same recipe."""
-    unwrapped(run.model).load_state_dict(state["model"])
+    set_state_dict(
+        unwrapped(run.model),
+        _plain(run),
+        model_state_dict=state["model"],
+        optim_state_dict=state["optimizer"],
+        options=StateDictOptions(full_state_dict=True),
+    )
     for name in _PARTS:
         part = getattr(run, name)
         if part is not None:
@@ -67,7 +86,14 @@ def restore(run: Run, state: Mapping[str, Any]) -> None:
 def restore_weights(model: nn.Module, state: Mapping[str, Any]) -> None:
     """Put a checkpoint's weights into a model: their average, where the run kept one."""
     average = state["average"]
-    unwrapped(model).load_state_dict(state["model"] if average is None else average["module"])
+    weights = state["model"] if average is None else average["module"]
+    options = StateDictOptions(full_state_dict=True)
+    set_model_state_dict(unwrapped(model), weights, options=options)
+
+
+def _plain(run: Run) -> torch.optim.Optimizer:
+    """The optimiser that Fabric wraps."""
+    return getattr(run.optimizer, "optimizer", run.optimizer)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

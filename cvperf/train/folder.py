@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from cvperf import files
 from cvperf.data import Batch
 from cvperf.errors import ArgumentError
 from cvperf.train import catalogue, checkpoint
+from cvperf.train.exchange import agreed
 from cvperf.train.loop import Observer, Run
 from cvperf.train.recipe import Recipe
 from cvperf.train.report import write as write_report
@@ -63,27 +65,30 @@ class RunFolder(Observer):
         if not self.last.exists():
             return False
         checkpoint.restore(run, checkpoint.read(self.last))
+        if self._fabric.is_global_zero:
+            print(f"{self.path} goes on after step {run.step}", file=sys.stderr)
         return True
 
     def step_done(self, run: Run, batch: Batch) -> None:
         """A checkpoint within the epoch, if the last one is long ago."""
         for image in batch.broken:
             print(f"left out: {image.path}: {image.reason}", file=sys.stderr)
-        if time.monotonic() - self._saved > 60 * self._recipe.checkpoint_minutes:
+        due = time.monotonic() - self._saved > 60 * self._recipe.checkpoint_minutes
+        if agreed(self._fabric, self._recipe, due):
             self._save(run, self.last)
 
     def epoch_done(self, run: Run, best: bool) -> None:
         """A line, and checkpoints."""
-        if best:
-            self._save(run, self.best)
-        self._save(run, self.last)
+        self._save(run, *([self.best] if best else []), self.last)
         if self._fabric.is_global_zero:
             lines = "".join(json.dumps(line) + "\n" for line in run.history)
             files.replace(self.path / "metrics.jsonl", lines)
 
-    def _save(self, run: Run, path: Path) -> None:
+    def _save(self, run: Run, *paths: Path) -> None:
+        state = checkpoint.state_of(run, self._text)
         if self._fabric.is_global_zero:
-            checkpoint.save(path, run, self._text)
+            for path in paths:
+                checkpoint.write(path, state)
         self._saved = time.monotonic()
 
     def finish(self, run: Run, result: Mapping[str, Any], report: Mapping[str, Any]) -> None:
@@ -95,7 +100,12 @@ class RunFolder(Observer):
 
 
 def new(recipe: str, fabric: Fabric, above: Path = Path("runs")) -> Path:
-    """A folder for a new run, named by recipe and time; the same in every process."""
+    """A folder for a new run, named by recipe and time; the same in every process.
+
+    Where torchrun starts workers anew, it is the folder that those before them made.
+    """
+    here = above / recipe.removesuffix(".yaml").strip("/")
     name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    chosen = fabric.broadcast(name)
-    return above / recipe.removesuffix(".yaml").strip("/") / str(chosen)
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and here.exists():
+        name = max((path.name for path in here.iterdir()), default=name)
+    return here / str(fabric.broadcast(name))

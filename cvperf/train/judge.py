@@ -9,6 +9,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cvperf.data import Batch, ImageSet
+from cvperf.train.checkpoint import unwrapped
+from cvperf.train.distributed.sharding import gathered
 from cvperf.train.evaluate import Metrics, evaluate
 from cvperf.train.loader import in_order
 from cvperf.train.losses import Criterion
@@ -39,7 +41,7 @@ class Judge:
             images: each is looked at once, by one of the processes.
             seen: called with answers and batch, of this process's images.
         """
-        fabric, recipe = self.fabric, self.recipe
+        fabric, recipe, plain = self.fabric, self.recipe, unwrapped(model)
         batches = in_order(
             images,
             max(1, recipe.batch_size // fabric.world_size),
@@ -48,4 +50,6 @@ class Judge:
             world=fabric.world_size,
             workers=recipe.data.workers,
         )
-        return evaluate(model, batches, self.normalize, self.criterion, self.metrics, seen)
+        # A process may have one batch more than another, so none may wait for others in a forward.
+        with gathered(plain), fabric.autocast():
+            return evaluate(plain, batches, self.normalize, self.criterion, self.metrics, seen)

@@ -161,6 +161,29 @@ class Ensemble:
 
 
 @dataclass
+class Processes:
+    """What processes under torchrun send each other; one process by itself sends nothing.
+
+    By default each has all weights and gradients are all-reduced (DistributedDataParallel).
+    """
+
+    compress: str = "none"
+    """Gradients as ``fp16``, ``bf16`` or ``powersgd`` (Vogels et al., 2019)."""
+    rank: int = 1
+    """Of PowerSGD's factors."""
+    factors: str = "fp32"
+    """What PowerSGD's factors are sent as: ``fp32``, ``fp16`` or ``bf16``."""
+    compress_after: int = 100
+    """Steps whose gradients are whole before PowerSGD starts; 2 at least."""
+    average_every: int = 0
+    """Local SGD: weights are averaged every so many steps, gradients are not sent; 0: never."""
+    average_after: int = 0
+    """Steps whose gradients are all-reduced before local SGD starts."""
+    shard: bool = False
+    """Each process keeps a part of weights, gradients and optimiser state (FSDP2)."""
+
+
+@dataclass
 class Recipe:
     """All of it."""
 
@@ -175,6 +198,7 @@ class Recipe:
     watch: Watch = field(default_factory=Watch)
     distil: Distil = field(default_factory=Distil)
     ensemble: Ensemble = field(default_factory=Ensemble)
+    processes: Processes = field(default_factory=Processes)
     epochs: int = 10
     batch_size: int = 128
     """Images a step, of all processes together."""

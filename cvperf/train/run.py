@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import cvperf
 from cvperf import environment
 from cvperf.data import transforms
-from cvperf.train import assemble, catalogue, checkpoint, folder, losses, objective, sets
+from cvperf.train import assemble, catalogue, checkpoint, exchange, folder, losses, objective, sets
 from cvperf.train.distil import Teacher
 from cvperf.train.evaluate import Worst
 from cvperf.train.events import Events
@@ -64,7 +64,8 @@ def train(
     """
     started = time.perf_counter()
     keep_freed_memory()
-    fabric = launched(recipe.precision)
+    exchange.check(recipe)
+    fabric = launched(recipe.precision, recipe.processes)
     images = sets.load(recipe.data, recipe.seed)
     kept = folder.RunFolder(path or folder.new(name, fabric), recipe, fabric)
     teacher = _teacher(recipe, fabric, images, kept.path)
@@ -72,6 +73,7 @@ def train(
     batches = assemble.loader_of(fabric, recipe, images, weights)
     run = assemble.run_of(fabric, recipe, assemble.model_of(recipe, images), len(batches))
     kept.resume(run)
+    exchanged = exchange.Exchange(fabric, recipe, run.model)
 
     judge = assemble.judge_of(fabric, recipe, images)
     labels, classes = sets.labels_of(images.train), images.train.classes
@@ -89,13 +91,17 @@ def train(
     with serving(recipe), bars, events:
 
         def validate(model: nn.Module) -> dict[str, float]:
+            exchanged.settle()
             return judge(model, images.validation)
 
-        fit(fabric, run, recipe, batches, supervised, validate, (kept, bars, events, *observers))
+        told = (exchanged, kept, bars, events, *observers)
+        fit(fabric, run, recipe, batches, supervised, validate, told)
         explained = str(cvperf.explain())
+        fabric.barrier()  # until the first process has written the best epoch's checkpoint
         checkpoint.restore_weights(run.validated, checkpoint.read(kept.best))
         worst = Worst()
         figures = judge(run.validated.eval(), images.test or images.validation, worst)
+    figures |= exchanged.figures()
     seconds = time.perf_counter() - started
     report = {
         "final": figures,

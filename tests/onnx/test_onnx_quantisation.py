@@ -29,7 +29,7 @@ restart()
 IMAGE = floats(2, 3, 6, 6)
 SCALE, SCALES = number(0.05), positive(3) / 10
 BYTES = whole(2, 3, 6, 6, low=0, high=255, dtype=np.uint8)
-# Of 7 bits: without VNNI, ONNX Runtime adds two products of bytes in 16 bits and cuts what does not fit.
+# Of 7 bits: without VNNI, ONNX Runtime adds two products of bytes in 16 bits, cutting what is more.
 FILTERS = whole(4, 3, 3, 3, low=-64, high=64, dtype=np.int8)
 ZERO = number(120, np.uint8)
 

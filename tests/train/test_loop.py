@@ -61,7 +61,7 @@ class Notes(Observer):
     def step_done(self, run, batch):
         self.steps.append(float(run.losses))
         if run.step == self._stop:
-            checkpoint.save(self._path, run, "a recipe")
+            checkpoint.write(self._path, checkpoint.state_of(run, "a recipe"))
             raise StoppedError
 
     def epoch_done(self, run, best):

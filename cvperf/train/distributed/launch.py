@@ -79,7 +79,9 @@ def _work(
     timeout_s: float,
 ) -> None:
     torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank)}
+    # As torchrun sets them.
+    world = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "GROUP_RANK": "0"}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), **world}
     dist.init_process_group(
         "gloo",
         init_method=f"file://{folder}/store",

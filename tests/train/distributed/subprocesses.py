@@ -55,7 +55,16 @@ def finish(processes: Sequence[subprocess.Popen[str]], timeout_s: float) -> list
 def kill_all() -> None:
     """Kill every process that a command of ours started. torchrun's workers have sessions of their
     own, so that the command's process group is not enough."""
+    kill_with(MARK)
+
+
+def kill_with(*variables: str) -> int:
+    """Kill every process whose environment has all of these, as ``NAME=value``; how many."""
+    wanted = {variable.encode() for variable in variables}
+    killed = 0
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended, or is of another user
-            if MARK.encode() in (folder / "environ").read_bytes().split(b"\0"):
+            if wanted <= set((folder / "environ").read_bytes().split(b"\0")):
                 os.kill(int(folder.name), signal.SIGKILL)
+                killed += 1
+    return killed
