@@ -12,8 +12,9 @@ from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_state_dict,
     set_model_state_dict,
-    set_state_dict,
+    set_optimizer_state_dict,
 )
+from torch.distributed.tensor import DTensor
 
 from cvperf import files
 from cvperf.errors import ArgumentError
@@ -68,13 +69,12 @@ def read(path: Path) -> Mapping[str, Any]:
 
 def restore(run: Run, state: Mapping[str, Any]) -> None:
     """Put a checkpoint's state into a fresh run of the same recipe."""
-    set_state_dict(
-        unwrapped(run.model),
-        _plain(run),
-        model_state_dict=state["model"],
-        optim_state_dict=state["optimizer"],
-        options=StateDictOptions(full_state_dict=True),
-    )
+    model, moments = unwrapped(run.model), state["optimizer"]
+    _set_weights(model, state["model"])
+    # Nothing is to be shared out of an optimiser without moments, which torch takes for an error.
+    shared = _sharded(model) and any(map(bool, moments["state"].values()))
+    options = StateDictOptions(full_state_dict=shared)
+    set_optimizer_state_dict(model, _plain(run), moments, options=options)
     for name in _PARTS:
         part = getattr(run, name)
         if part is not None:
@@ -87,8 +87,16 @@ def restore_weights(model: nn.Module, state: Mapping[str, Any]) -> None:
     """Put a checkpoint's weights into a model: their average, where the run kept one."""
     average = state["average"]
     weights = state["model"] if average is None else average["module"]
-    options = StateDictOptions(full_state_dict=True)
-    set_model_state_dict(unwrapped(model), weights, options=options)
+    _set_weights(unwrapped(model), weights)
+
+
+def _set_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
+    options = StateDictOptions(full_state_dict=_sharded(model))
+    set_model_state_dict(model, dict(weights), options=options)
+
+
+def _sharded(model: nn.Module) -> bool:
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def _plain(run: Run) -> torch.optim.Optimizer:

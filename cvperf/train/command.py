@@ -15,9 +15,8 @@ from rich.table import Table
 from cvperf.data.packages import PackageError
 from cvperf.errors import ArgumentError
 from cvperf.train import catalogue
-from cvperf.train.ensemble import train_ensemble
 from cvperf.train.finished import evaluate
-from cvperf.train.run import train
+from cvperf.train.repeat import carry_out
 from cvperf.train.tune import tune
 
 ERRORS = (ArgumentError, FileNotFoundError, ImportError, PackageError)
@@ -36,7 +35,7 @@ def show_recipes() -> None:
 def run_recipe(name: str, changes: Sequence[str], path: Path | None) -> None:
     """Train, and print one line of JSON: figures, seconds and the run's folder."""
     recipe = catalogue.load(name, changes)
-    outcome = (train_ensemble if recipe.ensemble.members > 1 else train)(recipe, name, path)
+    outcome = carry_out(recipe, name, path)
     tell({"recipe": name, **outcome.figures, "seconds": outcome.seconds, "run": str(outcome.path)})
 
 

@@ -161,6 +161,15 @@ class Ensemble:
 
 
 @dataclass
+class Repeat:
+    """Carry the recipe out several times, for the mean and the spread of its figures."""
+
+    times: int = 1
+    key: str = "seed"
+    """Goes up by one from run to run, such as ``data.options.fold``."""
+
+
+@dataclass
 class Processes:
     """What processes under torchrun send each other; one process by itself sends nothing.
 
@@ -198,6 +207,7 @@ class Recipe:
     watch: Watch = field(default_factory=Watch)
     distil: Distil = field(default_factory=Distil)
     ensemble: Ensemble = field(default_factory=Ensemble)
+    repeat: Repeat = field(default_factory=Repeat)
     processes: Processes = field(default_factory=Processes)
     epochs: int = 10
     batch_size: int = 128

@@ -55,3 +55,10 @@ def each_way(folder: Path) -> dict[str, dict[str, float]]:
 def go_on(folder: Path) -> dict[str, float]:
     """A sharded run of two epochs, of which the folder's checkpoint has one."""
     return train(replace(SHARDED, epochs=2), "digits", folder).figures
+
+
+def again_without_moments(folder: Path) -> bool:
+    """Whether a sharded run whose optimiser keeps nothing is what its checkpoint makes of it."""
+    recipe = replace(SHARDED, optimizer=Optimizer("sgd", 0.05))
+    first, again = (train(recipe, "digits", folder).figures for _ in range(2))
+    return first == again

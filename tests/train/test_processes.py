@@ -83,6 +83,12 @@ def test_a_run_goes_on_in_two_parts_from_the_checkpoint_of_one(folder: Path) -> 
     assert (two - one).abs().max() <= 1e-5 * one.abs().max()
 
 
+def test_an_optimizer_without_moments_goes_on_too(tmp_path: Path) -> None:
+    assert (
+        launch.run(recipes_of_two.again_without_moments, 2, tmp_path, timeout_s=120) == [True] * 2
+    )
+
+
 @pytest.mark.parametrize(
     "processes",
     [
