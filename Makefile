@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Tests of much Python and small tensors, which gain nothing from a second thread.
 ONE_THREAD := tests/data tests/eval tests/models tests/train
+# Threads that wait for others let them have the processor: there are more of them than processors.
+export OMP_WAIT_POLICY := passive
 
 .PHONY: demo test lint types imports unit beside training emulated triton address thread asan gpu format clean
 .DEFAULT_GOAL := test
@@ -45,7 +47,8 @@ imports: $(STAMP)
 
 unit: $(STAMP)
 	@echo "== tests"
-	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ONE_THREAD))
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not alone' $(addprefix --ignore=,$(ONE_THREAD))
+	@$(BIN)/python -m pytest -m alone tests/test_package.py
 
 # Side by side, each with one thread: training, and the GPU kernels where there is no GPU. That these compile for every
 # GPU is among the tests above.

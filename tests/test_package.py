@@ -38,13 +38,14 @@ def test_importing_cvperf_loads_no_optional_library() -> None:
     assert not loaded & {"onnx", "google"}
 
 
+@pytest.mark.alone
 def test_importing_cvperf_adds_under_50_ms_to_torch() -> None:
     code = (
-        "import time, torch; start = time.perf_counter(); import cvperf; "
-        "print((time.perf_counter() - start) * 1e3)"
+        "import time, torch; start = time.process_time(); import cvperf; "
+        "print((time.process_time() - start) * 1e3)"
     )
-    # Compiled bytecode is kept, as in any ordinary installation. The least of several runs counts:
-    # a busy machine only ever adds.
+    # Compiled bytecode is kept, as in any ordinary installation. It is processor time, and the
+    # least of several runs: a busy machine only ever adds.
     milliseconds: list[float] = []
     while not milliseconds or (min(milliseconds) >= 50 and len(milliseconds) < 15):
         milliseconds.append(float(run_python(code, PYTHONDONTWRITEBYTECODE="").stdout))
