@@ -111,13 +111,26 @@ def conv2d_input_grad(
     return None if serve else f"{_FASTER} (input gradient, this kind of layer)"
 
 
-def conv2d_weight_grad(image: Tensor, weight: Tensor, groups: int) -> str | None:
+def conv2d_weight_grad(
+    grad: Tensor,
+    image: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> str | None:
     """Why torch runs the weight's gradient of this convolution."""
     if (refusal := _gradients(image, groups)) != "float32":
         return refusal
-    # Depthwise ones win alone, and lose in a network, where the image comes from memory.
-    dense = groups == 1 and max(weight.shape[2:]) > 1 and _C.isa() not in _WIDE
-    serve = dense and convolution_format(image, weight) == torch.channels_last
+    serve = False
+    if convolution_format(image, weight) == torch.channels_last and groups == 1:
+        filters, channels, *kernel = weight.shape
+        if _C.isa() in _WIDE:
+            winograd = fits_winograd(kernel, stride, dilation)
+            serve = winograd and min(filters, channels) >= 64 and _fills_tiles(grad)
+        else:
+            # Depthwise ones win alone, and lose in a network, where the image comes from memory.
+            serve = max(kernel) > 1
     return None if serve else f"{_FASTER} (weight gradient, this kind of layer)"
 
 
@@ -155,6 +168,13 @@ def _wins_winograd(filters: int, channels: int, pixels: int) -> bool:
     # With fewer pixels, transforming the weight in each call costs more than it saves.
     large = 18 * pixels * filters * channels >= 2e7
     return large and min(filters, channels) >= 32 and pixels >= filters
+
+
+def _fills_tiles(grad: Tensor) -> bool:
+    """Whether tiles of 4x4 outputs are many, and mostly inside the map."""
+    batch, _, height, width = grad.shape
+    tiles = batch * math.ceil(height / 4) * math.ceil(width / 4)
+    return tiles >= 32 and 16 * tiles <= 2 * batch * height * width
 
 
 def _wins_channels_last(filters: int, channels: int, kernel: Sequence[int], pixels: int) -> bool:

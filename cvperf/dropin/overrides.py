@@ -370,13 +370,13 @@ def _convolution_backward_flop(
 
 def _refused_gradients(*args: Any) -> list[str | None]:
     """Of those of image and weight that are wanted, why the original runs them."""
-    _, image, weight, _, stride, _, dilation, _, _, groups, output_mask = args
+    grad, image, weight, _, stride, _, dilation, _, _, groups, output_mask = args
+    layer = (stride, dilation, groups)
     refused = []
     if output_mask[0]:
-        layer = (image, weight, stride, dilation, groups)
-        refused.append(crossover.conv2d_input_grad(*layer))
+        refused.append(crossover.conv2d_input_grad(image, weight, *layer))
     if output_mask[1]:
-        refused.append(crossover.conv2d_weight_grad(image, weight, groups))
+        refused.append(crossover.conv2d_weight_grad(grad, image, weight, *layer))
     return refused
 
 

@@ -12,7 +12,7 @@
 #include "buffer.hpp"
 #include "conv2d.hpp"
 #include "conv2d_layer.hpp"
-#include "conv2d_offset_tile.hpp"
+#include "conv2d_offset_sums.hpp"
 #include "shuffle.hpp"
 #include "thread_index.hpp"
 
@@ -20,6 +20,7 @@ namespace cvperf {
 namespace CVPERF_ISA {
 
 bool depthwise_weight_grad(const ConvProblem& problem, const void* grad, void* out);  // conv2d_depthwise_grad.cpp
+bool winograd_weight_grad(const ConvProblem& problem, const void* grad, void* out);   // conv2d_winograd_grad.cpp
 
 namespace {
 
@@ -28,9 +29,6 @@ constexpr std::int64_t kBlock = 64;            // channels, and filters, of a ta
 constexpr std::int64_t kPointwiseBlock = 256;  // the same for 1x1 kernels, where a copy serves one tap only
 constexpr std::int64_t kWantedTasks = 16;
 constexpr std::int64_t kLine = 16;  // numbers; a pixel of the strip has an odd count of these
-template <class C>
-constexpr std::int64_t kPanel = kOffsetVectors * kLanes<C>;  // filters that lie together in the copy of dY
-
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 template <class C>
@@ -60,64 +58,6 @@ struct Chunk {
   std::int64_t n, y, rows, x, columns;
   std::int64_t pixels() const { return rows * columns; }
 };
-
-// A chunk as the tile sees it.
-template <class C>
-struct Windows {
-  const C* strip;
-  const C* gradient;             // [filter_block / kPanel][kChunk][kPanel]
-  const std::int64_t* in_strip;  // [depth]: where the window of k starts
-  const std::int64_t* pixel;     // [pixels]: offset in the strip
-  const std::int64_t* row;       // [pixels]: offset in the gradient
-  std::int64_t depth, pixels, filter_block;
-  bool first;  // chunk of the segment
-};
-
-// Adds the chunk to (starts with it) sums [depth][filter_block] for `Vectors` vectors of filters from `filter` on.
-template <int Vectors, class C>
-void add_tiles(const Windows<C>& w, std::int64_t filter, C* sums) {
-  constexpr int tile = offset_rows(Vectors), lanes = kLanes<C>;
-  for (std::int64_t k = 0; k < w.depth; k += tile) {
-    const C* a[tile];
-    Vec<C> sum[tile][Vectors];
-#pragma GCC unroll 8
-    for (int i = 0; i < tile; ++i) {
-      a[i] = w.strip + w.in_strip[k + i < w.depth ? k + i : w.depth - 1];
-#pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) sum[i][v] = Vec<C>{};
-    }
-    multiply_offsets(a, w.pixel, w.gradient + filter * kChunk, w.row, w.pixels, sum);
-#pragma GCC unroll 8
-    for (int i = 0; i < tile; ++i) {
-      if (k + i >= w.depth) break;
-      C* to = sums + (k + i) * w.filter_block + filter;
-#pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) store(to + v * lanes, w.first ? sum[i][v] : load(to + v * lanes) + sum[i][v]);
-    }
-  }
-}
-
-template <class C>
-void add_chunk(const Windows<C>& w, C* sums) {
-  constexpr std::int64_t lanes = kLanes<C>;
-  for (std::int64_t filter = 0; filter < w.filter_block; filter += kPanel<C>) {
-    switch ((w.filter_block - filter) / lanes) {
-      case 1:
-        add_tiles<1>(w, filter, sums);
-        break;
-#if CVPERF_VECTOR_BYTES == 64
-      case 2:
-        add_tiles<2>(w, filter, sums);
-        break;
-      case 3:
-        add_tiles<3>(w, filter, sums);
-        break;
-#endif
-      default:
-        add_tiles<kOffsetVectors>(w, filter, sums);
-    }
-  }
-}
 
 template <class T>
 struct WeightGrad {
@@ -279,9 +219,9 @@ void run(ConvProblem p, const void* grad, void* grad_weight) {
         job.fill_strip(k, group * p.channels + channel, channels, strip);
         job.fill_gradient(k, group * p.filters + filter, filters, gradient);
         job.fill_offsets(k, pixel, row);
-        add_chunk<C>(
-            {strip, gradient, in_strip, pixel, row, p.taps() * channels, k.pixels(), job.filter_block, i == begin},
-            mine);
+        add_windows<C>({strip, gradient, kChunk * kPanel<C>, in_strip, pixel, row, p.taps() * channels, k.pixels(),
+                        job.filter_block, i == begin},
+                       mine);
       }
     }
     // Segments are added and [k][filter] becomes the weight's order: a run of consecutive k for each filter.
@@ -315,6 +255,7 @@ void conv2d_weight_grad(const Conv2dWeightGradArgs& a) {
   ConvProblem p = layer_problem(a.shape, rows.data(), columns.data());
   p.in = a.input;
   if (depthwise_weight_grad(p, a.grad_output, a.grad_weight)) return;
+  if (winograd_weight_grad(p, a.grad_output, a.grad_weight)) return;
   return with_floating(p.dtype, [&](auto element) { return run<decltype(element)>(p, a.grad_output, a.grad_weight); });
 }
 

@@ -12,12 +12,11 @@
 // float16 and bfloat16 are widened as they are read and rounded once as they are written: everything between is
 // float32. Every output is summed in one fixed order, so neither chunks nor threads change a bit. Source: Lavin and
 // Gray, CVPR 2016 (see conv2d_winograd.hpp for the points).
-#include "conv2d_winograd.hpp"
-
 #include "buffer.hpp"
 #include "conv2d_epilogue.hpp"
 #include "conv2d_pack.hpp"
 #include "conv2d_problem.hpp"
+#include "conv2d_winograd_image.hpp"
 #include "gemm_tile.hpp"
 #include "thread_index.hpp"
 
@@ -25,15 +24,12 @@ namespace cvperf {
 namespace CVPERF_ISA {
 namespace {
 
-constexpr int kL = kLanes<float>;
 constexpr std::int64_t kSmallFilterBytes = 4 << 20;  // of U, up to which chunks stay in L2
 constexpr std::int64_t kNearFilterBytes = 12 << 20;  // of U, which a third-level cache keeps
 constexpr std::int64_t kSmallChunkBytes = 1 << 20;   // of V and M together
 constexpr std::int64_t kLargeChunkBytes = 3 << 20;   // likewise; a large U is read less often
 constexpr std::int64_t kLeastChunk = 6 * kTileRows;  // tiles
 constexpr std::int64_t kRowBlockBytes = 192 << 10;   // of V that a task of a shared product reads: stays in L2
-
-std::int64_t round_up(std::int64_t x) { return (x + kL - 1) / kL * kL; }
 
 template <class T, int M>
 struct Job {
@@ -45,55 +41,15 @@ struct Job {
   const float* bias;     // [filters], padded, or null
   const T* zeros;        // [channels], padded
   float *image, *product;
-  std::int64_t tile_rows, tile_columns;
+  WinogradGrid<M> grid;
   std::int64_t image_step, product_pitch, product_step;  // from one point to the next; rows of a product
   FilterPanels<float> panels;
 
-  std::int64_t tiles() const { return p.batch * tile_rows * tile_columns; }
   std::int64_t filter_bytes() const { return 4 * kPoints * panels.columns() * p.channels; }
 
   // Stage 1: tile `tile` of the layer becomes row `row` of every V[point].
   void transform_image(std::int64_t group, std::int64_t tile, std::int64_t row) const {
-    const std::int64_t n = tile / (tile_rows * tile_columns), y = tile / tile_columns % tile_rows * M,
-                       x = tile % tile_columns * M;
-    const T* from = static_cast<const T*>(p.in) + n * p.in_batch + group * p.channels;
-    const T* pixels[kPoints];
-    for (int i = 0; i < kTile; ++i)
-      for (int j = 0; j < kTile; ++j) {
-        const std::int64_t iy = y + i + p.tap_rows->offset, ix = x + j + p.tap_columns->offset;
-        const bool inside = iy >= 0 && iy < p.in_height && ix >= 0 && ix < p.in_width;
-        pixels[i * kTile + j] = inside ? from + iy * p.in_row + ix * p.in_column : zeros;
-      }
-    float* to = image + row * p.channels;
-    std::int64_t c = 0;
-    for (; c + kL <= p.channels; c += kL)
-      transform_channels([&](int point) { return load(pixels[point] + c); },
-                         [&](int point, Vec<float> v) { store(to + point * image_step + c, v); });
-    if (c == p.channels) return;
-    const int left = static_cast<int>(p.channels - c);
-    transform_channels([&](int point) { return load_partial(pixels[point] + c, left); },
-                       [&](int point, Vec<float> v) { store_partial(to + point * image_step + c, v, left); });
-  }
-
-  template <class Load, class Store>
-  static CVPERF_INLINE void transform_channels(Load pixel, Store put) {
-    Vec<float> columns[kTile][kTile];  // [column][point along y]
-#pragma GCC unroll 6
-    for (int j = 0; j < kTile; ++j) {
-      Vec<float> d[kTile];
-#pragma GCC unroll 6
-      for (int i = 0; i < kTile; ++i) d[i] = pixel(i * kTile + j);
-      W::input(d, columns[j]);
-    }
-#pragma GCC unroll 6
-    for (int i = 0; i < kTile; ++i) {
-      Vec<float> d[kTile], v[kTile];
-#pragma GCC unroll 6
-      for (int j = 0; j < kTile; ++j) d[j] = columns[j][i];
-      W::input(d, v);
-#pragma GCC unroll 6
-      for (int j = 0; j < kTile; ++j) put(i * kTile + j, v[j]);
-    }
+    transform_image_tile<T, M>(p, group, grid.place(tile), zeros, image + row * p.channels, image_step);
   }
 
   // Stage 2: rows [begin, end) of one point's product. `rows` is storage for as many pointers.
@@ -114,8 +70,7 @@ struct Job {
 
   // Stage 3: row `row` of every product becomes the outputs of tile `tile`.
   void transform_product(std::int64_t group, std::int64_t tile, std::int64_t row) const {
-    const std::int64_t n = tile / (tile_rows * tile_columns), y = tile / tile_columns % tile_rows * M,
-                       x = tile % tile_columns * M;
+    const auto [n, y, x] = grid.place(tile);
     const int height = static_cast<int>(p.out_height - y < M ? p.out_height - y : M);
     const int width = static_cast<int>(p.out_width - x < M ? p.out_width - x : M);
     const std::int64_t at = n * p.out_batch + y * p.out_row + x * p.out_column + group * p.filters;
@@ -161,7 +116,7 @@ struct Job {
 // A chunk passes its three stages in one thread, in memory of that thread.
 template <class T, int M>
 void run_private(const Job<T, M>& whole, std::int64_t chunk, std::int64_t threads) {
-  const std::int64_t tiles = whole.tiles(), chunks = (tiles + chunk - 1) / chunk;
+  const std::int64_t tiles = whole.grid.tiles(), chunks = (tiles + chunk - 1) / chunk;
   const std::int64_t image_size = whole.kPoints * whole.image_step, product_size = whole.kPoints * whole.product_step;
   Buffer<float> scratch(threads * (image_size + product_size));
   Buffer<const float*> rows(threads * chunk);
@@ -186,7 +141,7 @@ void run_private(const Job<T, M>& whole, std::int64_t chunk, std::int64_t thread
 // Each stage of a chunk is shared by all threads.
 template <class T, int M>
 void run_shared(Job<T, M>& job, std::int64_t chunk, std::int64_t threads) {
-  const std::int64_t tiles = job.tiles();
+  const std::int64_t tiles = job.grid.tiles();
   Buffer<float> image(job.kPoints * job.image_step), product(job.kPoints * job.product_step);
   job.image = image.data();
   job.product = product.data();
@@ -217,11 +172,9 @@ void run_shared(Job<T, M>& job, std::int64_t chunk, std::int64_t threads) {
 
 template <class T, int M>
 void run(const ConvProblem& p) {
-  Job<T, M> job{p, static_cast<const float*>(p.packed), nullptr, nullptr, nullptr, nullptr, 0, 0, 0, 0,
+  Job<T, M> job{p, static_cast<const float*>(p.packed), nullptr, nullptr, nullptr, nullptr, WinogradGrid<M>(p), 0, 0,
                 0, FilterPanels<float>(p.filters)};
-  job.tile_rows = (p.out_height + M - 1) / M;
-  job.tile_columns = (p.out_width + M - 1) / M;
-  const std::int64_t tiles = job.tiles(), threads = p.num_threads < 1 ? 1 : p.num_threads;
+  const std::int64_t tiles = job.grid.tiles(), threads = p.num_threads < 1 ? 1 : p.num_threads;
   if (tiles == 0 || p.filters == 0) return;
   job.product_pitch = round_up(p.filters);
   Buffer<T> zeros(round_up(p.channels));

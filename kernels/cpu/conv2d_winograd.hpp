@@ -40,8 +40,8 @@ struct Winograd<4> {
   static constexpr float a = 0.75f, b = 1.5f, a2 = a * a, b2 = b * b;
   // Of +-a: 2 a^2 (a^2 - b^2); of +-b: 2 b^2 (b^2 - a^2); of 0: a^2 b^2.
   static constexpr float fa = 1 / (2 * a2 * (a2 - b2)), fb = 1 / (2 * b2 * (b2 - a2));
-  static constexpr float kFilter[kTile][3] = {{1 / (a2 * b2), 0, 0}, {fa, fa * a, fa * a2},  {fa, -fa * a, fa * a2},
-                                              {fb, fb * b, fb * b2}, {fb, -fb * b, fb * b2}, {0, 0, 1}};
+  static constexpr float kFilter[kTile][3] = {{1 / (a2 * b2), 0, 0}, {fa, fa* a, fa* a2},  {fa, -fa* a, fa* a2},
+                                              {fb, fb* b, fb* b2},   {fb, -fb* b, fb* b2}, {0, 0, 1}};
 
   static CVPERF_INLINE void input(const Vec<float> (&d)[kTile], Vec<float> (&v)[kTile]) {
     const Vec<float> even_a = d[4] - d[2] * b2, odd_a = d[3] - d[1] * b2;
@@ -59,6 +59,24 @@ struct Winograd<4> {
     y[1] = odd_a * a + odd_b * b;
     y[2] = even_a * a2 + even_b * b2;
     y[3] = m[5] + odd_a * (a2 * a) + odd_b * (b2 * b);
+  }
+  // The transposes, for the gradient of the filter: A y, and Gt u.
+  static CVPERF_INLINE void output_grad(const Vec<float> (&y)[4], Vec<float> (&u)[kTile]) {
+    const Vec<float> even_a = y[0] + y[2] * a2, odd_a = y[1] * a + y[3] * (a2 * a);
+    const Vec<float> even_b = y[0] + y[2] * b2, odd_b = y[1] * b + y[3] * (b2 * b);
+    u[0] = y[0];
+    u[1] = even_a + odd_a;
+    u[2] = even_a - odd_a;
+    u[3] = even_b + odd_b;
+    u[4] = even_b - odd_b;
+    u[5] = y[3];
+  }
+  static CVPERF_INLINE void filter_grad(const Vec<float> (&u)[kTile], Vec<float> (&g)[3]) {
+    const Vec<float> even_a = (u[1] + u[2]) * fa, odd_a = (u[1] - u[2]) * fa;
+    const Vec<float> even_b = (u[3] + u[4]) * fb, odd_b = (u[3] - u[4]) * fb;
+    g[0] = u[0] * (1 / (a2 * b2)) + even_a + even_b;
+    g[1] = odd_a * a + odd_b * b;
+    g[2] = even_a * a2 + even_b * b2 + u[5];
   }
 };
 
