@@ -49,6 +49,8 @@ class Override:
         split: calls that one which goes to the original on the CPU can be made of, each decided by
             itself, if some are ours; of their answers, tuples, the entries that are not None are
             the call's.
+        by_shape: whether no decision looks at a value, so that calls of one ``signature`` that go
+            to the original are decided once.
         contenders: kind of call, and our ways to run it, for ``backends/tuning.py`` to choose from
             in place of ``slower``.
     """
@@ -63,6 +65,7 @@ class Override:
     flop: Callable[..., int] = lambda *args: 0
     contenders: Callable[..., tuple[str, dict[str, Callable[[], Any]]]] | None = None
     split: Callable[..., Sequence[tuple[Any, ...]]] = lambda *args: ()
+    by_shape: bool = False
 
     def refuse(self, *args: Any) -> str | None:
         """Why the original runs these arguments by rule; None if ours does."""
@@ -433,6 +436,7 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
                 _slower_convolution,
                 _convolution_flop,
                 _convolution_contenders,
+                by_shape=True,
             )
             for target in ("aten::convolution", "aten::_convolution")
         ),
@@ -446,6 +450,7 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
             _slower_convolution_backward,
             _convolution_backward_flop,
             split=_split_convolution_backward,
+            by_shape=True,
         ),
     ),
 }

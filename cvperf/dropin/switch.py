@@ -21,6 +21,7 @@ from cvperf.backends import tuning
 from cvperf.backends.registry import ORIGINAL
 from cvperf.dropin import gpu, ledger
 from cvperf.dropin.overrides import INVALID, NAMES, OVERRIDES, Override
+from cvperf.dropin.signature import signature
 from cvperf.errors import ArgumentError
 
 _lock = threading.RLock()
@@ -31,6 +32,7 @@ _libraries: dict[str, list[torch.library.Library]] = {}
 _kept: deque[object] = deque(maxlen=4096)
 _enabled: set[str] = set()
 _local = threading.local()
+_MOST_SIGNATURES = 4096  # of an op's calls that are remembered
 
 
 class use(ContextDecorator):  # noqa: N801 (a block, as torch.no_grad)
@@ -149,6 +151,7 @@ def _install(override: Override, key: str) -> torch.library.Library:
     original = torch.library.get_kernel(override.target, key)
     keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
     decide = _decide_on_gpu if key == "CUDA" else _decide_on_cpu
+    handed_on: dict[tuple[Any, ...], tuple[str, int]] = {}  # signature -> why, and FLOP
 
     def run_original(*args: Any) -> Any:
         # An original may call other overridden ops (convolution calls _convolution): leave those.
@@ -169,17 +172,24 @@ def _install(override: Override, key: str) -> torch.library.Library:
         # A caller in C++ (a scripted model) leaves modes on, such as a default device, and
         # subclasses active: our functions are to see neither, as the original does not.
         with torch._C.DisableTorchFunction():
-            refusal = override.unfit(*args)
-            if refusal is None:
-                who, reason, ours = decide(override, run_original, args)
-                if ours is not None:
-                    ledger.record(override.target, who, reason, override.flop(*args))
-                    return ours()
-                if key == "CPU" and (parts := override.split(*args)):
-                    return _joined([call(*part) for part in parts])
-                refusal = reason
-        flop = 0 if refusal == INVALID else override.flop(*args)
-        ledger.record(override.target, ORIGINAL, refusal, flop)
+            kind = signature(args) if override.by_shape and key == "CPU" else None
+            noted = None if kind is None else handed_on.get(kind)
+            if noted is None:
+                refusal = override.unfit(*args)
+                if refusal is None:
+                    who, reason, ours = decide(override, run_original, args)
+                    if ours is not None:
+                        ledger.record(override.target, who, reason, override.flop(*args))
+                        return ours()
+                    if key == "CPU" and (parts := override.split(*args)):
+                        return _joined([call(*part) for part in parts])
+                    refusal = reason
+                noted = refusal, 0 if refusal == INVALID else override.flop(*args)
+                if kind is not None:
+                    if len(handed_on) == _MOST_SIGNATURES:
+                        handed_on.clear()
+                    handed_on[kind] = noted
+        ledger.record(override.target, ORIGINAL, *noted)
         return run_original(*args)
 
     _keep_from_dynamo(call.__code__)
