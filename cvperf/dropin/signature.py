@@ -1,4 +1,4 @@
-"""What a decision of the drop-in depends on, as a key: the steps of a network repeat their calls."""
+"""What a decision of the drop-in depends on, as a key: a network repeats its calls in each step."""
 
 from __future__ import annotations
 
