@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from cvperf.data import transforms
     from cvperf.data.augmented import Augmented
     from cvperf.data.images import UnreadableImageError, read_image
-    from cvperf.data.imbalance import class_weights, imbalanced, noisy_labels, per_class, resample
+    from cvperf.data.imbalance import (
+        class_weights,
+        imbalanced,
+        noisy_labels,
+        outliers,
+        per_class,
+        presence_weights,
+        resample,
+    )
     from cvperf.data.packages import PackageError, fetch
     from cvperf.data.samples import Batch, Broken, ImageSet, collate
     from cvperf.data.sets import load
@@ -30,7 +38,9 @@ __all__ = [
     "imbalanced",
     "load",
     "noisy_labels",
+    "outliers",
     "per_class",
+    "presence_weights",
     "read_image",
     "resample",
     "select",
@@ -40,7 +50,10 @@ __all__ = [
 _HOMES = {
     "augmented": ("Augmented",),
     "images": ("UnreadableImageError", "read_image"),
-    "imbalance": ("class_weights", "imbalanced", "noisy_labels", "per_class", "resample"),
+    "imbalance": (
+        *("class_weights", "imbalanced", "noisy_labels", "outliers", "per_class"),
+        *("presence_weights", "resample"),
+    ),
     "packages": ("PackageError", "fetch"),
     "samples": ("Batch", "Broken", "ImageSet", "collate"),
     "sets": ("load",),

@@ -80,9 +80,38 @@ def noisy_labels(dataset: ImageSet, fraction: float, seed: int = 0) -> ImageSet:
     # A step around the circle of classes, never all the way: every other class is as likely.
     steps = torch.from_numpy(generator.randint(1, len(dataset.classes), len(chosen)))
     labels[chosen] = (labels[chosen] + steps) % len(dataset.classes)
-    if isinstance(dataset, InMemory):
-        return InMemory(dataset.images, labels, dataset.classes)
-    return Relabelled(dataset, labels)
+    return _relabelled(dataset, labels)
+
+
+def outliers(dataset: ImageSet, fraction: float, distance: float = 10.0, seed: int = 0) -> ImageSet:
+    """Give a fraction of the samples, chosen at random, a number far from all others.
+
+    It lies ``distance`` to twice that many standard deviations of the labels from their mean, up or
+    down by chance: what a sensor gives that fails now and then.
+
+    Args:
+        dataset: of regression, labels float32 [N].
+        fraction: 0 to 1.
+        distance: above 0.
+        seed: of the choice and the numbers.
+    """
+    check_number("fraction", fraction, "0 to 1")
+    check_number("distance", distance, "above 0")
+    if not 0 <= fraction <= 1 or distance <= 0:
+        raise ArgumentError(
+            f"fraction must be 0 to 1 and distance above 0, got {fraction} and {distance}"
+        )
+    labels = dataset.labels
+    if labels is None or not labels.is_floating_point() or labels.dim() != 1:
+        got = "none" if labels is None else describe(labels)
+        raise ArgumentError(f"dataset must have a number a sample, labels float [N]; got {got}")
+    generator = np.random.RandomState(seed)
+    chosen = torch.from_numpy(generator.permutation(len(labels))[: round(fraction * len(labels))])
+    away = generator.uniform(distance, 2 * distance, len(chosen))
+    away *= generator.choice([-1, 1], len(chosen))
+    changed = labels.clone()
+    changed[chosen] = labels.mean() + labels.std() * torch.from_numpy(away).to(labels)
+    return _relabelled(dataset, changed)
 
 
 def resample(
@@ -192,6 +221,33 @@ def class_weights(
     else:
         raise ArgumentError(f'how must be "inverse" or "effective", got {describe(how)}')
     return (weights / weights.mean()).float()
+
+
+def presence_weights(labels: Tensor) -> Tensor:
+    """float32 [classes]: of each class, how many samples lack it for one that has it.
+
+    As ``pos_weight`` of ``binary_cross_entropy_with_logits`` they make presence and absence of a
+    class count alike.
+
+    Args:
+        labels: float [N, classes] of 0 and 1.
+
+    Raises:
+        ArgumentError: a class has no sample, so that its weight would be infinite.
+    """
+    if not labels.is_floating_point() or labels.dim() != 2:
+        raise ArgumentError(f"labels must be float [N, classes], got {describe(labels)}")
+    present = labels.double().sum(0)
+    if not present.all():
+        empty = torch.where(present == 0)[0].tolist()
+        raise ArgumentError(f"labels must have each of the classes; without: {empty}")
+    return ((len(labels) - present) / present).float()
+
+
+def _relabelled(dataset: ImageSet, labels: Tensor) -> ImageSet:
+    if isinstance(dataset, InMemory):
+        return InMemory(dataset.images, labels, dataset.classes)
+    return Relabelled(dataset, labels)
 
 
 def _labels(dataset: ImageSet) -> Tensor:

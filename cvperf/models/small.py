@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+
+from cvperf.errors import ArgumentError, describe
 
 
 class LeNet(nn.Module):
@@ -48,6 +51,13 @@ class SmallCNN(nn.Module):
         channels: of the image.
         widths: filters of each layer.
         dropout: probability that a whole feature map is set to zero before the head.
+        pool: how an answer for the whole picture is made. ``"mean"``: of the feature maps' means.
+            ``"places"``: the head answers for each place, and the smooth maximum of that (the
+            logarithm of the mean of exponentials) counts, which suits pictures with several small
+            things (Pinheiro and Collobert, CVPR 2015).
+
+    Raises:
+        ArgumentError: ``pool`` is neither.
     """
 
     def __init__(
@@ -56,8 +66,11 @@ class SmallCNN(nn.Module):
         channels: int = 1,
         widths: Sequence[int] = (32, 64, 128),
         dropout: float = 0.0,
+        pool: str = "mean",
     ) -> None:
         super().__init__()
+        if pool not in ("mean", "places"):
+            raise ArgumentError(f'pool must be "mean" or "places", got {describe(pool)}')
         layers: list[nn.Module] = []
         for index, (inputs, filters) in enumerate(zip((channels, *widths), widths, strict=False)):
             layers += [nn.MaxPool2d(2)] if index else []
@@ -69,6 +82,11 @@ class SmallCNN(nn.Module):
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Linear(widths[-1], classes)
+        self.pool = pool
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.dropout(self.features(image)).mean((2, 3)))
+        maps = self.dropout(self.features(image))
+        if self.pool == "mean":
+            return self.head(maps.mean((2, 3)))
+        answers = self.head(maps.flatten(2).transpose(1, 2))  # [N, H * W, classes]
+        return answers.logsumexp(1) - math.log(answers.shape[1])

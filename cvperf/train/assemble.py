@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cvperf.models import create_model, load_weights
-from cvperf.train import losses, objective, optimizers, schedules, sets
+from cvperf.train import losses, objective, optimizers, schedules, sets, thresholds
 from cvperf.train.average import Average
 from cvperf.train.batches import ShuffledBatches
 from cvperf.train.best import Best
@@ -67,10 +67,15 @@ def loader_of(
 
 
 def judge_of(fabric: Fabric, recipe: Recipe, images: sets.Sets) -> Judge:
-    """Judges the models of a recipe."""
+    """Judges the models of a recipe.
+
+    Raises:
+        ArgumentError: its loss or thresholds do not fit its images.
+    """
     labels, classes = sets.labels_of(images.train), images.train.classes
     criterion = losses.build(recipe.loss, labels, len(classes))
     metrics = metrics_for(classes, labels)
+    thresholds.check(recipe.thresholds.tune, metrics, images)
     return Judge(fabric, recipe, normalize_of(recipe), criterion, metrics)
 
 

@@ -59,9 +59,8 @@ def evaluate(path: Path, split: str = "") -> dict[str, float]:
     recipe.data.test = split or recipe.data.test or "validation"
     fabric = launched(recipe.precision)
     images = sets.load(recipe.data, recipe.seed)
-    assert images.test is not None
     judge = assemble.judge_of(fabric, recipe, images)
-    return judge(fabric.setup(model_in(path, images)).eval(), images.test)
+    return judge.last(fabric.setup(model_in(path, images)).eval(), images)
 
 
 def probabilities(path: Path, images: sets.Sets, which: ImageSet) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvperf.data import class_weights
+from cvperf.data import class_weights, presence_weights
 from cvperf.errors import ArgumentError, describe
 from cvperf.train.recipe import Loss
 
@@ -22,8 +22,8 @@ def build(config: Loss, labels: Tensor, classes: int) -> Criterion:
 
     Args:
         config: its section.
-        labels: int64 [N] of the training images, for weights and adjustment by frequency; of
-            another kind (several labels, numbers) where these are not asked for.
+        labels: of the training images; for weights by frequency int64 [N], or float [N, classes]
+            of 0 and 1 with ``bce``.
         classes: how many there are.
 
     Raises:
@@ -57,6 +57,8 @@ def _class_weights(config: Loss, labels: Tensor, classes: int) -> Tensor | None:
             raise ArgumentError(
                 f"loss.class_weights is {given!r}; expected inverse, effective, or numbers"
             )
+        if config.name == "bce" and given == "inverse":
+            return presence_weights(labels)
         return class_weights(labels, classes, cast(Literal["inverse", "effective"], given))
     weights = torch.tensor([float(number) for number in given])
     if len(weights) != classes:

@@ -22,6 +22,10 @@ class Change:
     """Keep so many images of each class; 0: all."""
     label_noise: float = 0.0
     """Give this share of them a wrong class."""
+    outliers: float = 0.0
+    """Give this share of them a far value in place of their number (regression)."""
+    outlier_distance: float = 10.0
+    """How far, in standard deviations of the numbers; up or down."""
     bootstrap: bool = False
     """Draw as many as there are, with replacement: each member of an ensemble its own."""
     resample: str = ""
@@ -49,9 +53,12 @@ class Data:
     holdout: float = 0.0
     """Share of the training images to validate on; 0: the set has a split of its own for it."""
     split_seed: int = 0
-    """Of the holdout and of ``change`` and ``limit``: the same images whatever the run's seed."""
+    """Of the holdout, ``change``, ``limit`` and ``shift``: the same whatever the run's seed."""
     test: str = "test"
     """The split whose figures are the run's answer; empty: there is none."""
+    shift: list[Any] = field(default_factory=list)
+    """Done to images of ``test`` alone, before ``prepare``: as ``augment``, but the same each time
+    and in each run."""
     workers: int = 0
     """Processes that read and augment; 0: the training process itself."""
 
@@ -80,7 +87,8 @@ class Loss:
     delta: float = 1.0
     """Where Huber's loss turns from a square to a line."""
     class_weights: Any = ""
-    """A number a class, or made from how frequent each is: ``inverse`` or ``effective``."""
+    """A number a class, or made from how frequent each is: ``inverse`` or ``effective``. Of
+    ``bce`` they weigh a class where it is there; ``inverse`` is absences for each presence."""
     adjust: float = 0.0
     """Add so many times the logarithm of a class's frequency to its logit while training; 1 makes
     rare classes as likely as others afterwards (Menon et al., ICLR 2021)."""
@@ -134,6 +142,16 @@ class Watch:
     """Stop after so many epochs without a better figure; 0: never."""
     least: float = 0.0
     """By how much a figure must be better to count."""
+
+
+@dataclass
+class Thresholds:
+    """From which probability a class counts as present, where an image has several."""
+
+    tune: str = ""
+    """Choose them on the validation images for the best ``f1``, ``accuracy`` or
+    ``balanced_accuracy``; the last figures then have ``tuned_f1`` and so on beside those at 0.5.
+    Empty: 0.5."""
 
 
 @dataclass
@@ -205,6 +223,7 @@ class Recipe:
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
     watch: Watch = field(default_factory=Watch)
+    thresholds: Thresholds = field(default_factory=Thresholds)
     distil: Distil = field(default_factory=Distil)
     ensemble: Ensemble = field(default_factory=Ensemble)
     repeat: Repeat = field(default_factory=Repeat)

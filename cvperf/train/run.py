@@ -100,13 +100,13 @@ def train(
         fabric.barrier()  # until the first process has written the best epoch's checkpoint
         checkpoint.restore_weights(run.validated, checkpoint.read(kept.best))
         worst = Worst()
-        figures = judge(run.validated.eval(), images.test or images.validation, worst)
+        figures = judge.last(run.validated.eval(), images, worst)
     figures |= exchanged.figures()
     seconds = time.perf_counter() - started
     report = {
         "final": figures,
         "classes": classes,
-        "confusion": getattr(judge.metrics, "confusion", None),
+        "confusion": judge.confusion,
         "mistakes": worst.mistakes(classes),
         "explain": explained,
         "environment": environment.collect(),

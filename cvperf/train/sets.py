@@ -34,8 +34,11 @@ def load(config: Data, seed: int) -> Sets:
         seed: of augmentation and the bootstrap sample; the rest goes by ``data.split_seed``.
 
     Raises:
-        ArgumentError: the set does not exist or lacks a split, or its images have no labels.
+        ArgumentError: the set does not exist or lacks a split, its images have no labels, or there
+            are no test images to shift.
     """
+    if config.shift and not config.test:
+        raise ArgumentError("data.shift changes test images, and data.test names none")
 
     def split(name: str) -> ImageSet:
         return datasets.load(config.name, name, **config.options)
@@ -56,11 +59,12 @@ def load(config: Data, seed: int) -> Sets:
         train = datasets.select(train, _some(len(train), config.limit, once))
     prepare = transforms.build(config.prepare) if config.prepare else None
     augment = transforms.build([*config.augment, *config.prepare]) if config.augment else prepare
+    shift = transforms.build([*config.shift, *config.prepare]) if config.shift else prepare
     return Sets(
         Augmented(train, augment, seed),
         Augmented(train, prepare, seed),
         Augmented(validation, prepare, seed),
-        Augmented(split(config.test), prepare, seed) if config.test else None,
+        Augmented(split(config.test), shift, once) if config.test else None,
     )
 
 
@@ -71,6 +75,8 @@ def _changed(images: ImageSet, change: Change, once: int, seed: int) -> ImageSet
         images = datasets.per_class(images, change.per_class, once)
     if change.label_noise:
         images = datasets.noisy_labels(images, change.label_noise, once)
+    if change.outliers:
+        images = datasets.outliers(images, change.outliers, change.outlier_distance, once)
     if change.bootstrap:
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randint(len(images), (len(images),), generator=generator)

@@ -55,3 +55,13 @@ def test_known_models_are_ours_torchvisions_and_timms():
     known = known_models()
     assert {"lenet", "resnet50", "timm/resnet50"} <= set(known)
     assert "maskrcnn_resnet50_fpn" not in known
+
+
+def test_a_small_thing_counts_wherever_it_is_by_its_best_place():
+    model = create_model("small_cnn", 3, channels=1, widths=[4, 8], pool="places").eval()
+    whole = torch.rand(2, 1, 12, 12)
+    places = model.head(model.features(whole).permute(0, 2, 3, 1)).flatten(1, 2)
+    expected = places.exp().mean(1).log()
+    torch.testing.assert_close(model(whole), expected)
+    with pytest.raises(ArgumentError, match='pool must be "mean" or "places"'):
+        create_model("small_cnn", 3, pool="max")

@@ -8,12 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from cvperf.data.samples import ImageSet
-from cvperf.data.sets import coco, digits, fashion_mnist, folder, hugging_face, table
+from cvperf.data.sets import (
+    coco,
+    composed,
+    digits,
+    fashion_mnist,
+    folder,
+    hugging_face,
+    rotated,
+    table,
+)
 from cvperf.errors import ArgumentError
 
 SETS: dict[str, Callable[..., ImageSet]] = {
     "fashion-mnist": fashion_mnist.load,
     "digits": digits.load,
+    "composed": composed.load,
+    "rotated": rotated.load,
     "folder": folder.load,
     "csv": table.load,
     "coco": coco.load,
@@ -25,8 +36,8 @@ def load(name: str, split: str, *, root: str | Path | None = None, **options: An
     """A data set by name.
 
     Args:
-        name: "fashion-mnist" and "digits" come out of packages; "folder", "csv", "coco" and
-            "hugging-face" are layouts of files of yours.
+        name: "fashion-mnist" and "digits" come out of packages, "composed" and "rotated" are made
+            of these; "folder", "csv", "coco" and "hugging-face" are layouts of files of yours.
         split: "train", "validation" or "test"; a set may have fewer.
         root: where the files are.
         options: those of ``load`` in the set's module in ``cvperf.data.sets`` ("csv" is in

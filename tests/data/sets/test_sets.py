@@ -25,7 +25,7 @@ def test_digits_have_a_fixed_split_without_overlap() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("fashion", {}, "fashion-mnist, digits, folder, csv, coco, hugging-face"),
+        ("fashion", {}, "fashion-mnist, digits, composed, rotated, folder, csv"),
         ("folder", {}, "needs root="),
         ("digits", {"root": "x"}, "no option 'root'; it takes none"),
         ("csv", {"root": "x", "lable": "y"}, "no option 'lable'; it takes root, .*label"),
