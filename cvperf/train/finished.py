@@ -58,7 +58,7 @@ def evaluate(path: Path, split: str = "") -> dict[str, float]:
     recipe = recipe_in(path)
     recipe.data.test = split or recipe.data.test or "validation"
     fabric = launched(recipe.precision)
-    images = sets.load(recipe.data, recipe.seed)
+    images = sets.load(recipe.data, recipe.seed, recipe.adapt)
     judge = assemble.judge_of(fabric, recipe, images)
     return judge.last(fabric.setup(model_in(path, images)).eval(), images)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cvperf import ops
+from cvperf.train.adapt import Domain
 from cvperf.train.distil import Teacher
 from cvperf.train.losses import Criterion
 from cvperf.train.recipe import Loss
@@ -46,6 +47,7 @@ class Supervised:
         adjustment: float [classes], added to the logits; see ``loss.adjust``.
         teacher: whose answers count too.
         augment: of whole batches of pixels.
+        domain: another one, whose images go through the model beside these.
     """
 
     normalize: Normalize
@@ -54,15 +56,26 @@ class Supervised:
     adjustment: Tensor | None = None
     teacher: Teacher | None = None
     augment: Callable[[Tensor], Tensor] | None = None
+    domain: Domain | None = None
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        images = self.normalize(images if self.augment is None else self.augment(images))
-        if self.mix is not None and len(images) > 1:
-            images, targets = self.mix(images, targets)
-        logits = model(images)
+        seen = self._seen(images)
+        if self.mix is not None and len(seen) > 1:
+            seen, targets = self.mix(seen, targets)
+        if self.domain is None:
+            return self._loss(seen, model(seen), targets)
+        # In one batch with the domain's images, so that norms see both.
+        foreign = self._seen(self.domain.draw(images))
+        logits, answers = model(torch.cat([seen, foreign])).tensor_split(2)
+        return self.domain.fitted(self._loss(seen, logits, targets), logits, answers)
+
+    def _loss(self, images: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
         adjusted = logits if self.adjustment is None else logits + self.adjustment.to(logits)
         loss = self.criterion(adjusted, targets)
         return loss if self.teacher is None else self.teacher.taught(loss, logits, images)
+
+    def _seen(self, images: Tensor) -> Tensor:
+        return self.normalize(images if self.augment is None else self.augment(images))
 
 
 def mix(loss: Loss, classes: int) -> Mix | None:

@@ -59,6 +59,8 @@ class Data:
     shift: list[Any] = field(default_factory=list)
     """Done to images of ``test`` alone, before ``prepare``: as ``augment``, but the same each time
     and in each run."""
+    test_limit: int = 0
+    """Test on so many of its images, always the same; 0: all."""
     workers: int = 0
     """Processes that read and augment; 0: the training process itself."""
 
@@ -70,9 +72,16 @@ class Model:
     name: str = "???"
     options: dict[str, Any] = field(default_factory=dict)
     weights: str = ""
-    """A local file of pretrained weights; the head may have other classes."""
+    """A local file of pretrained weights, or ``package:NAME`` for a pinned package of them; the
+    head may have other classes."""
+    narrow_from: str = ""
+    """Folder of a wider network's run, or a recipe, which is trained first: the network starts with
+    the channels of its largest filters (Li et al., 2017). For ``small_cnn``."""
     freeze: list[str] = field(default_factory=list)
     """Patterns of parameters that stay as they are; their batch norms stay in evaluation mode."""
+    probe: bool = False
+    """The head starts as the logistic regression of what the layers before it make of the training
+    images; trained on with them it is LP-FT (Kumar et al., ICLR 2022)."""
     channels_last: bool = True
 
 
@@ -169,6 +178,25 @@ class Distil:
 
 
 @dataclass
+class Adapt:
+    """Fit the model to another domain, whose labels it is not told: ``loss + weight * method``.
+
+    The run is tested on that domain; it is validated on images of its own set, as ever.
+    """
+
+    name: str = ""
+    """Of :func:`cvperf.data.load`, with the classes of the recipe's set; empty: there is none."""
+    options: dict[str, Any] = field(default_factory=dict)
+    look: list[Any] = field(default_factory=list)
+    """Transforms that make the domain out of the set's images, before ``data.prepare``."""
+    method: str = "coral"
+    """Covariances of logits alike (Sun and Saenko, 2016), or ``information``: sure answers, all
+    classes among them (Liang et al., 2020)."""
+    weight: float = 1.0
+    """0: the domain is only tested on."""
+
+
+@dataclass
 class Ensemble:
     """Several models, trained one after the other, whose answers are combined."""
 
@@ -225,9 +253,13 @@ class Recipe:
     watch: Watch = field(default_factory=Watch)
     thresholds: Thresholds = field(default_factory=Thresholds)
     distil: Distil = field(default_factory=Distil)
+    adapt: Adapt = field(default_factory=Adapt)
     ensemble: Ensemble = field(default_factory=Ensemble)
     repeat: Repeat = field(default_factory=Repeat)
     processes: Processes = field(default_factory=Processes)
+    pixel_neighbours: int = 0
+    """Tell the test accuracy of so many nearest neighbours among the training images' pixels too;
+    0: do not."""
     epochs: int = 10
     batch_size: int = 128
     """Images a step, of all processes together."""

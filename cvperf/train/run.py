@@ -15,7 +15,9 @@ from torch import Tensor, nn
 import cvperf
 from cvperf import environment
 from cvperf.data import transforms
+from cvperf.models import narrow
 from cvperf.train import assemble, catalogue, checkpoint, exchange, folder, losses, objective, sets
+from cvperf.train.adapt import Domain
 from cvperf.train.distil import Teacher
 from cvperf.train.evaluate import Worst
 from cvperf.train.events import Events
@@ -23,6 +25,8 @@ from cvperf.train.fabric import launched
 from cvperf.train.finished import model_in
 from cvperf.train.loop import Observer, fit
 from cvperf.train.memory import keep_freed_memory
+from cvperf.train.neighbours import pixel_accuracy
+from cvperf.train.probe import probe
 from cvperf.train.progress import Bars
 from cvperf.train.recipe import Recipe
 
@@ -66,12 +70,18 @@ def train(
     keep_freed_memory()
     exchange.check(recipe)
     fabric = launched(recipe.precision, recipe.processes)
-    images = sets.load(recipe.data, recipe.seed)
+    images = sets.load(recipe.data, recipe.seed, recipe.adapt)
     kept = folder.RunFolder(path or folder.new(name, fabric), recipe, fabric)
     teacher = _teacher(recipe, fabric, images, kept.path)
     torch.manual_seed(recipe.seed)
     batches = assemble.loader_of(fabric, recipe, images, weights)
-    run = assemble.run_of(fabric, recipe, assemble.model_of(recipe, images), len(batches))
+    model = assemble.model_of(recipe, images)
+    if recipe.model.narrow_from:
+        wide = _trained(recipe.model.narrow_from, kept.path / "wide")
+        narrow(model_in(wide, images), model)
+    if recipe.model.probe:
+        probe(fabric.to_device(model), recipe, images.plain)
+    run = assemble.run_of(fabric, recipe, model, len(batches))
     kept.resume(run)
     exchanged = exchange.Exchange(fabric, recipe, run.model)
 
@@ -84,6 +94,7 @@ def train(
         losses.adjustment(recipe.loss, labels, len(classes)),
         teacher,
         transforms.build(recipe.data.augment_batch) if recipe.data.augment_batch else None,
+        Domain(images.foreign, recipe.adapt) if images.foreign and recipe.adapt.weight else None,
     )
     cvperf.explain(reset=True)
     bars = Bars(fabric, recipe.epochs, len(batches))
@@ -102,6 +113,9 @@ def train(
         worst = Worst()
         figures = judge.last(run.validated.eval(), images, worst)
     figures |= exchanged.figures()
+    if recipe.pixel_neighbours:
+        test, count = images.test or images.validation, recipe.pixel_neighbours
+        figures["pixel_knn_accuracy"] = pixel_accuracy(images.plain, test, count)
     seconds = time.perf_counter() - started
     report = {
         "final": figures,
@@ -122,12 +136,16 @@ def serving(recipe: Recipe) -> AbstractContextManager[None]:
 
 
 def _teacher(recipe: Recipe, fabric: Fabric, images: sets.Sets, path: Path) -> Teacher | None:
-    """The teacher of a recipe; one that is a recipe itself is trained in the run's folder."""
-    source = recipe.distil.teacher
-    if not source:
+    """The teacher of a recipe."""
+    if not recipe.distil.teacher:
         return None
-    where = Path(source)
-    if not (where / "recipe.yaml").exists():
-        where = path / "teacher"
-        train(catalogue.load(source), source, where)
+    where = _trained(recipe.distil.teacher, path / "teacher")
     return Teacher(fabric.to_device(model_in(where, images)).eval(), recipe.distil)
+
+
+def _trained(source: str, inside: Path) -> Path:
+    """The folder of a run that another needs; a source that is a recipe is trained ``inside``."""
+    if (Path(source) / "recipe.yaml").exists():
+        return Path(source)
+    train(catalogue.load(source), source, inside)
+    return inside

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from cvperf.data import Augmented, ImageSet, transforms
 from cvperf.data.imbalance import How
 from cvperf.data.sets.splits import divide
 from cvperf.errors import ArgumentError
-from cvperf.train.recipe import Change, Data
+from cvperf.train.recipe import Adapt, Change, Data
 
 
 @dataclass(frozen=True)
@@ -24,18 +25,21 @@ class Sets:
     plain: ImageSet
     validation: ImageSet
     test: ImageSet | None
+    foreign: Augmented | None = None
+    """Training images of the domain to adapt to, augmented."""
 
 
-def load(config: Data, seed: int) -> Sets:
-    """The sets of a recipe's section ``data``.
+def load(config: Data, seed: int, adapt: Adapt | None = None) -> Sets:
+    """The sets of a recipe's sections ``data`` and ``adapt``.
 
     Args:
-        config: the section.
+        config: the section ``data``.
         seed: of augmentation and the bootstrap sample; the rest goes by ``data.split_seed``.
+        adapt: the section ``adapt``; where it names a set, ``test`` is of that one.
 
     Raises:
-        ArgumentError: the set does not exist or lacks a split, its images have no labels, or there
-            are no test images to shift.
+        ArgumentError: a set does not exist or lacks a split, its images have no labels, the two
+            have other classes, or there are no test images to shift.
     """
     if config.shift and not config.test:
         raise ArgumentError("data.shift changes test images, and data.test names none")
@@ -59,13 +63,38 @@ def load(config: Data, seed: int) -> Sets:
         train = datasets.select(train, _some(len(train), config.limit, once))
     prepare = transforms.build(config.prepare) if config.prepare else None
     augment = transforms.build([*config.augment, *config.prepare]) if config.augment else prepare
-    shift = transforms.build([*config.shift, *config.prepare]) if config.shift else prepare
-    return Sets(
+    own = Sets(
         Augmented(train, augment, seed),
         Augmented(train, prepare, seed),
         Augmented(validation, prepare, seed),
-        Augmented(split(config.test), shift, once) if config.test else None,
+        None,
     )
+    if adapt is not None and adapt.name:
+        return _adapted(own, config, adapt, seed)
+    if not config.test:
+        return own
+    test = split(config.test)
+    if config.test_limit:
+        test = datasets.select(test, _some(len(test), config.test_limit, once))
+    shift = transforms.build([*config.shift, *config.prepare]) if config.shift else prepare
+    return replace(own, test=Augmented(test, shift, once))
+
+
+def _adapted(own: Sets, config: Data, adapt: Adapt, seed: int) -> Sets:
+    """The sets, with a domain to fit to and to test on."""
+
+    def split(name: str, change: Sequence[Any], seed: int) -> Augmented:
+        images = datasets.load(adapt.name, name, **adapt.options)
+        if images.classes != own.train.classes:
+            raise ArgumentError(
+                f"adapt.name={adapt.name!r} has other classes than data.name={config.name!r}: "
+                f"{', '.join(images.classes)}; not {', '.join(own.train.classes)}"
+            )
+        steps = [*adapt.look, *change, *config.prepare]
+        return Augmented(images, transforms.build(steps) if steps else None, seed)
+
+    test = split(config.test, config.shift, config.split_seed) if config.test else None
+    return replace(own, test=test, foreign=split("train", config.augment, seed))
 
 
 def _changed(images: ImageSet, change: Change, once: int, seed: int) -> ImageSet:

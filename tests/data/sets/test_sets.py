@@ -25,9 +25,13 @@ def test_digits_have_a_fixed_split_without_overlap() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("fashion", {}, "fashion-mnist, digits, composed, rotated, folder, csv"),
+        (
+            "fashion",
+            {},
+            "fashion-mnist, digits, digits-on-photos, faces, composed",
+        ),
         ("folder", {}, "needs root="),
-        ("digits", {"root": "x"}, "no option 'root'; it takes none"),
+        ("digits", {"root": "x"}, "no option 'root'; it takes half"),
         ("csv", {"root": "x", "lable": "y"}, "no option 'lable'; it takes root, .*label"),
         ("folder", {"root": "no-such-folder"}, "root must be a folder"),
     ],
