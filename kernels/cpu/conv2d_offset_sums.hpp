@@ -8,7 +8,7 @@ namespace CVPERF_ISA {
 namespace {
 
 template <class C>
-constexpr std::int64_t kPanel = kOffsetVectors* kLanes<C>;  // filters that lie together in the copy of dY
+constexpr std::int64_t kPanel = kOffsetVectors * kLanes<C>;  // filters that lie together in the copy of dY
 
 // Pixels (or tiles) as the register tile sees them.
 template <class C>

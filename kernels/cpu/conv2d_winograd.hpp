@@ -40,8 +40,8 @@ struct Winograd<4> {
   static constexpr float a = 0.75f, b = 1.5f, a2 = a * a, b2 = b * b;
   // Of +-a: 2 a^2 (a^2 - b^2); of +-b: 2 b^2 (b^2 - a^2); of 0: a^2 b^2.
   static constexpr float fa = 1 / (2 * a2 * (a2 - b2)), fb = 1 / (2 * b2 * (b2 - a2));
-  static constexpr float kFilter[kTile][3] = {{1 / (a2 * b2), 0, 0}, {fa, fa* a, fa* a2},  {fa, -fa* a, fa* a2},
-                                              {fb, fb* b, fb* b2},   {fb, -fb* b, fb* b2}, {0, 0, 1}};
+  static constexpr float kFilter[kTile][3] = {{1 / (a2 * b2), 0, 0}, {fa, fa * a, fa * a2},  {fa, -fa * a, fa * a2},
+                                              {fb, fb * b, fb * b2}, {fb, -fb * b, fb * b2}, {0, 0, 1}};
 
   static CVPERF_INLINE void input(const Vec<float> (&d)[kTile], Vec<float> (&v)[kTile]) {
     const Vec<float> even_a = d[4] - d[2] * b2, odd_a = d[3] - d[1] * b2;
