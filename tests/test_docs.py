@@ -34,3 +34,15 @@ def test_every_make_target_named_exists() -> None:
     for document in DOCUMENTS:
         named = set(re.findall(r"`?make (\w+)`", document.read_text()))
         assert named <= targets, f"{document.name}: {named - targets}"
+
+
+def test_every_recipe_named_exists() -> None:
+    from cvperf.train import catalogue
+
+    named = {
+        name
+        for document in DOCUMENTS
+        for name in re.findall(r"cvperf train ([a-z0-9-]+/[a-z0-9-]+)", document.read_text())
+    }
+    assert len(named) >= 5
+    assert named <= set(catalogue.names())
