@@ -28,7 +28,7 @@ from cvperf.backends.registry import (
 from cvperf.dropin import crossover, gpu
 from cvperf.ops._convolution import output_shape
 
-_is_lazy_copy: Callable[[Tensor], bool] = torch._C._is_cow_tensor  # type: ignore[attr-defined]
+is_lazy_copy: Callable[[Tensor], bool] = torch._C._is_cow_tensor  # type: ignore[attr-defined]
 
 INVALID = "arguments that the kernels do not take; the original checks them"
 
@@ -98,7 +98,7 @@ def _floating(*tensors: Tensor) -> bool:
         t.dtype == dtype
         and t.device == device
         and t.layout == torch.strided
-        and not _is_lazy_copy(t)  # taking its address would make the copy
+        and not is_lazy_copy(t)  # taking its address would make the copy
         for t in tensors
     )
 

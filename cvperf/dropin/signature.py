@@ -11,8 +11,7 @@ from torch import Tensor
 from cvperf import _C
 from cvperf.backends import tuning
 from cvperf.dropin import crossover
-
-_is_lazy_copy = torch._C._is_cow_tensor  # type: ignore[attr-defined]
+from cvperf.dropin.overrides import is_lazy_copy
 
 
 def signature(args: Sequence[Any]) -> tuple[Any, ...] | None:
@@ -28,7 +27,7 @@ def signature(args: Sequence[Any]) -> tuple[Any, ...] | None:
         if isinstance(value, Tensor):
             if value.layout is not torch.strided:
                 return None
-            key += (value.shape, value.stride(), value.dtype, value.device, _is_lazy_copy(value))
+            key += (value.shape, value.stride(), value.dtype, value.device, is_lazy_copy(value))
         else:
             key.append(tuple(value) if isinstance(value, list) else value)
     return tuple(key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -12,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cvperf import files
 from cvperf.data import ImageSet
 from cvperf.errors import ArgumentError
 from cvperf.eval import Classification, Stacking, combine
@@ -63,8 +61,7 @@ def train_ensemble(recipe: Recipe, name: str, path: Path | None = None) -> Outco
     combined = _combined(kind, found, members, images, boost)
     figures = _figures(combined, found, test)
     seconds = time.perf_counter() - started
-    result = {"recipe": name, **figures, "seconds": seconds}
-    files.replace(where / "result.json", json.dumps(result, indent=1) + "\n")
+    folder.write_result(where, {"recipe": name, **figures, "seconds": seconds})
     return Outcome(figures, seconds, where)
 
 

@@ -94,9 +94,14 @@ class RunFolder(Observer):
     def finish(self, run: Run, result: Mapping[str, Any], report: Mapping[str, Any]) -> None:
         """``result.json`` and ``report.html``; ``report`` are arguments of ``report.write``."""
         if self._fabric.is_global_zero:
-            files.replace(self.path / "result.json", json.dumps(result, indent=1) + "\n")
+            write_result(self.path, result)
             write_report(self.path, history=run.history, **report)
         self._fabric.barrier()
+
+
+def write_result(path: Path, result: Mapping[str, Any]) -> None:
+    """``result.json`` of a run, an ensemble or repeated runs."""
+    files.replace(path / "result.json", json.dumps(result, indent=1) + "\n")
 
 
 def new(recipe: str, fabric: Fabric, above: Path = Path("runs")) -> Path:

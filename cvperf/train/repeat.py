@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from cvperf import files
 from cvperf.errors import ArgumentError
 from cvperf.train import catalogue, folder
 from cvperf.train.ensemble import train_ensemble
@@ -37,8 +35,7 @@ def _repeated(recipe: Recipe, name: str, path: Path | None) -> Outcome:
     watched = recipe.watch.figure
     figures[f"{watched}_sd"] = statistics.stdev(run[watched] for run in found)
     seconds = time.perf_counter() - started
-    result = {"recipe": name, **figures, "seconds": seconds}
-    files.replace(where / "result.json", json.dumps(result, indent=1) + "\n")
+    folder.write_result(where, {"recipe": name, **figures, "seconds": seconds})
     return Outcome(figures, seconds, where)
 
 

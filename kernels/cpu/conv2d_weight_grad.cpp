@@ -29,6 +29,7 @@ constexpr std::int64_t kBlock = 64;            // channels, and filters, of a ta
 constexpr std::int64_t kPointwiseBlock = 256;  // the same for 1x1 kernels, where a copy serves one tap only
 constexpr std::int64_t kWantedTasks = 16;
 constexpr std::int64_t kLine = 16;  // numbers; a pixel of the strip has an odd count of these
+
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 template <class C>

@@ -105,12 +105,12 @@ struct Job {
 
 template <class T>
 void run(const ConvProblem& p, const T* grad, T* grad_weight) {
-  Buffer<T> zeros(round_up(p.channels > p.filters ? p.channels : p.filters));
-  for (std::int64_t i = 0; i < round_up(p.channels > p.filters ? p.channels : p.filters); ++i) zeros[i] = T{};
+  const std::int64_t most = round_up(p.channels > p.filters ? p.channels : p.filters);
+  Buffer<T> zeros(most);
+  for (std::int64_t i = 0; i < most; ++i) zeros[i] = T{};
   Job<T> job{p, grad, zeros.data(), WinogradGrid<4>(p), 0, 0, round_up(p.filters), nullptr, nullptr, nullptr, 0, 0};
   // An odd number of cache lines, so that a channel's tiles do not share a set of the first cache.
-  job.image_pitch = (p.channels + 15) / 32 * 32 + 16;
-  if (job.image_pitch < p.channels) job.image_pitch += 32;
+  job.image_pitch = ((p.channels + 15) / 16 | 1) * 16;
   const std::int64_t panels = (job.filter_pitch + kPanel<float> - 1) / kPanel<float>, tiles = job.grid.tiles();
   std::int64_t wanted = kChunkBytes / 4 / job.kPoints / (job.image_pitch + panels * kPanel<float>);
   if (wanted < kLeastChunk) wanted = kLeastChunk;
