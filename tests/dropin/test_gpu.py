@@ -250,7 +250,7 @@ def test_a_rule_asked_about_tensors_on_a_gpu_answers_by_the_crossovers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    monkeypatch.setattr(overrides, "_is_lazy_copy", lambda tensor: False)  # not of fakes
+    monkeypatch.setattr(overrides, "is_lazy_copy", lambda tensor: False)  # not of fakes
     (override,) = OVERRIDES["nms"]
     registry._forget()
     try:
