@@ -48,7 +48,7 @@ imports: $(STAMP)
 unit: $(STAMP)
 	@echo "== tests"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not alone' $(addprefix --ignore=,$(ONE_THREAD))
-	@$(BIN)/python -m pytest -m alone tests/test_package.py
+	@$(BIN)/python -m pytest -m alone tests/test_package.py tests/bench/test_peaks.py
 
 # Side by side, the longest first, most with one thread: the sanitizers, training, and the GPU kernels where there is no
 # GPU. That these compile for every GPU is among the tests above.

@@ -59,9 +59,11 @@ class Int8Config(FusionConfig):
         per_channel: one scale of a weight for each filter; False for one a layer, which is what
             some other runtimes have, and less accurate.
         skip: names of layers to leave in float, with ``*`` and ``?``: ``("features.0", "head.*")``.
-        weight_bits: 8, or 4: weights of -7 to 7, which the same kernels read as int8, so that they
-            cost accuracy and save nothing here; for models that are to run elsewhere, and best
-            after training (``cvperf.prepare_qat``). What was trained keeps the bits it has.
+        weight_bits: 8; 7: weights of -63 to 63, less accurate, and faster on processors with AVX2
+            and no dot product of bytes (``cvperf env`` lists avx_vnni or avx512_vnni if there is
+            one); or 4: -7 to 7, which the same kernels read as int8, so that they cost accuracy
+            and save nothing here; for models that are to run elsewhere, and best after training
+            (``cvperf.prepare_qat``). What was trained keeps the bits it has.
     """
 
     calibration: Iterable[Any] = ()
@@ -76,8 +78,8 @@ class Int8Config(FusionConfig):
             names = ", ".join(map(repr, RANGES))
             raise ArgumentError(f"observer must be one of {names}; got {self.observer!r}")
         _check_skip(self.skip)
-        if self.weight_bits not in (4, 8):
-            raise ArgumentError(f"weight_bits must be 4 or 8, got {self.weight_bits!r}")
+        if self.weight_bits not in (4, 7, 8):
+            raise ArgumentError(f"weight_bits must be 4, 7 or 8, got {self.weight_bits!r}")
 
     @property
     def most(self) -> int:

@@ -278,7 +278,7 @@ def number_tensor(value: float, dtype: torch.dtype, like: Tensor) -> Tensor:
 
 def packed_bytes(k: int, n: int) -> int:
     panels, quads = (n + 15) // 16, (k + 3) // 4
-    return panels * (quads * 64 + 64)
+    return panels * (quads * 64 + 64) + 64
 
 
 def laid_out_for_gpu(like: Tensor) -> bool:

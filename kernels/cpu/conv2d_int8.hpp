@@ -22,6 +22,15 @@ constexpr bool is_depthwise_int8(const Conv2dShape& s) {
   return s.groups > 1 && s.in_channels == s.groups && s.out_channels == s.groups;
 }
 
-CVPERF_DISPATCHED_VNNI(void, conv2d_int8, Conv2dInt8Args)
+// Whether every group's weights fit.
+inline bool pairs_fit_int16(const Conv2dInt8Args& args) {
+  const Conv2dShape& s = args.shape;
+  if (is_depthwise_int8(s))
+    return pairs_fit_int16(args.packed, s.kernel[1] * int8_quads(s.kernel[0]) * 4, s.in_channels, 1);
+  const std::int64_t k = s.kernel[0] * s.kernel[1] * (s.in_channels / s.groups);
+  return pairs_fit_int16(args.packed, k, s.out_channels / s.groups, s.groups);
+}
+
+CVPERF_DISPATCHED_BYTES(void, conv2d_int8, Conv2dInt8Args, pairs_fit_int16(args))
 
 }  // namespace cvperf

@@ -94,6 +94,38 @@ struct Depthwise {
     }
   }
 
+#if defined(CVPERF_BYTE_DOT)
+  struct Quads {
+    const AElement* first;
+    std::int64_t pixel, tap;  // elements from one to the next
+  };
+
+  // The channels of one vector.
+  template <int kWidth>
+  static CVPERF_INLINE void dot_vector(Quads a, int count, int width, int deep, const std::int8_t* b,
+                                       const std::uint32_t* start, std::int32_t* sums) {
+    Vec<std::int32_t> first;
+    __builtin_memcpy(&first, start, sizeof first);
+    Vec<std::int8_t> weights[kWidth ? kWidth : 1];
+#pragma GCC unroll 4
+    for (int t = 0; t < kWidth; ++t) __builtin_memcpy(&weights[t], b + t * kQuadBytes, sizeof weights[t]);
+    for (int i = 0; i < count; ++i, a.first += a.pixel, sums += kMaxTileColumns) {
+      Vec<std::int32_t> sum = first;
+      const std::int8_t* w = b;
+#pragma GCC unroll 4
+      for (int t = 0; t < width; ++t)
+        for (int q = 0; q < deep; ++q, w += kQuadBytes) {
+          Vec<std::uint8_t> quad;
+          __builtin_memcpy(&quad, a.first + t * a.tap + q * kQuad, sizeof quad);
+          Vec<std::int8_t> weight = weights[kWidth ? t : 0];
+          if (!kWidth) __builtin_memcpy(&weight, w, sizeof weight);
+          sum = dot_quads(sum, quad, weight);
+        }
+      __builtin_memcpy(sums, &sum, sizeof sum);
+    }
+  }
+#endif
+
   // sums[pixels][64]: 16 channels of `count` pixels, from x on. kWidth is that of a kernel one quad high, or 0 for
   // any: where it is known, the weights stay in registers.
   template <int kWidth>
@@ -105,25 +137,10 @@ struct Depthwise {
     const std::int64_t pixel = s.stride[1] * quads * kQuad, tap = s.dilation[1] * quads * kQuad;
     a += x * pixel;
 #if defined(CVPERF_BYTE_DOT)
-    Vec<std::int32_t> first;
-    __builtin_memcpy(&first, start, sizeof first);
-    Vec<std::int8_t> weights[kWidth ? kWidth : 1];
-#pragma GCC unroll 4
-    for (int t = 0; t < kWidth; ++t) __builtin_memcpy(&weights[t], b + t * kQuadBytes, sizeof weights[t]);
-    for (int i = 0; i < count; ++i, a += pixel, sums += kMaxTileColumns) {
-      Vec<std::int32_t> sum = first;
-      const std::int8_t* w = b;
-#pragma GCC unroll 4
-      for (int t = 0; t < width; ++t)
-        for (int q = 0; q < deep; ++q, w += kQuadBytes) {
-          Vec<std::uint8_t> quad;
-          __builtin_memcpy(&quad, a + t * tap + q * kQuad, sizeof quad);
-          Vec<std::int8_t> weight = weights[kWidth ? t : 0];
-          if (!kWidth) __builtin_memcpy(&weight, w, sizeof weight);
-          sum = dot_quads(sum, quad, weight);
-        }
-      __builtin_memcpy(sums, &sum, sizeof sum);
-    }
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectorsPerPanel; ++v)
+      dot_vector<kWidth>({a + v * kVectorBytes, pixel, tap}, count, width, deep, b + v * kVectorBytes,
+                         start + v * kColumns, sums + v * kColumns);
 #else
     for (int c = 0; c < kPanelColumns; c += 2 * kColumns)
       for (int i = 0; i < count; ++i) {

@@ -9,12 +9,19 @@ namespace {
 
 #if defined(CVPERF_BYTE_DOT)
 
-// The 16 columns of a panel, a vector of bytes each.
+constexpr int kColumns = kVectorBytes / 4;  // b's columns in a vector of quads
+constexpr int kVectorsPerPanel = static_cast<int>(kPanelColumns) / kColumns;
+
 CVPERF_INLINE Vec<std::int32_t> dot_quads(Vec<std::int32_t> sum, Vec<std::uint8_t> a, Vec<std::int8_t> b) {
 #if defined(__AVX512VNNI__)
   return (Vec<std::int32_t>)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(__AVXVNNI__)
+  return (Vec<std::int32_t>)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
+#elif defined(CVPERF_PAIRS_FIT_INT16)  // called for such b only: vpmaddubsw saturates sums of pairs at 16 bits
+  const __m256i pairs = _mm256_maddubs_epi16((__m256i)a, (__m256i)b);
+  return sum + (Vec<std::int32_t>)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 #else  // CVPERF_EMULATE_VNNI: the instruction in plain C++, so that tests run this file anywhere
-  for (int i = 0; i < 16; ++i)
+  for (int i = 0; i < kColumns; ++i)
     for (int j = 0; j < 4; ++j) sum[i] += static_cast<std::int32_t>(a[4 * i + j]) * b[4 * i + j];
   return sum;
 #endif

@@ -10,14 +10,27 @@ namespace cvperf {
 
 // The packed form of b[K, N], the same on every instruction set: panels of 16 columns, each a row of quads,
 // a quad being 4 consecutive k of each of the 16 columns, [ceil(N/16)][ceil(K/4)][16][4] int8, zero padded;
-// then the column sums, int32 [ceil(N/16) * 16] (they correct for zero points).
+// then the column sums, int32 [ceil(N/16) * 16] (they correct for zero points), and 64 bytes, whose first 4 are an
+// int32: the greatest |first| + |second| of a pair, half a quad.
 constexpr std::int64_t kPanelColumns = 16;
 constexpr std::int64_t kQuadBytes = kPanelColumns * 4;
+constexpr std::int64_t kWidestBytes = 64;
 
 constexpr std::int64_t int8_panels(std::int64_t n) { return (n + kPanelColumns - 1) / kPanelColumns; }
 constexpr std::int64_t int8_quads(std::int64_t k) { return (k + 3) / 4; }
 constexpr std::int64_t packed_int8_bytes(std::int64_t k, std::int64_t n) {
-  return int8_panels(n) * (int8_quads(k) * kQuadBytes + kPanelColumns * 4);
+  return int8_panels(n) * (int8_quads(k) * kQuadBytes + kPanelColumns * 4) + kWidestBytes;
+}
+
+// Whether vpmaddubsw, which adds two products of an unsigned byte and one of b in 16 bits, never saturates on it.
+inline bool pairs_fit_int16(const std::uint8_t* packed, std::int64_t k, std::int64_t n, std::int64_t groups) {
+  const std::int64_t size = packed_int8_bytes(k, n);
+  for (std::int64_t group = 1; group <= groups; ++group) {
+    std::int32_t widest;
+    __builtin_memcpy(&widest, packed + group * size - kWidestBytes, sizeof widest);
+    if (widest * 255 > 32767) return false;
+  }
+  return true;
 }
 
 struct PackInt8Args {
@@ -59,7 +72,7 @@ struct Int8GemmArgs {
   int num_threads;
 };
 
-CVPERF_DISPATCHED_VNNI(void, pack_int8, PackInt8Args)
-CVPERF_DISPATCHED_VNNI(void, int8_gemm, Int8GemmArgs)
+CVPERF_DISPATCHED(void, pack_int8, PackInt8Args)
+CVPERF_DISPATCHED_BYTES(void, int8_gemm, Int8GemmArgs, pairs_fit_int16(args.packed, args.k, args.n, 1))
 
 }  // namespace cvperf

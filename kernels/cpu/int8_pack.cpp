@@ -1,6 +1,7 @@
 // Packs b[K, N] for int8_gemm (layout in int8_gemm.hpp): panels of 16 columns in quads of 4 k, column sums last.
 // A pass over memory: rows are interleaved 16 columns by 4 k in registers; a transposed b (the usual linear
-// weight, seen as weight.t()) has its quads contiguous already, and they are copied as 32-bit words.
+// weight, seen as weight.t()) has its quads contiguous already, and they are copied as 32-bit words. Panels are looked
+// over for their widest pair while they are in the caches.
 #include "int8_gemm.hpp"
 #include "int8_interleave.hpp"
 
@@ -64,11 +65,23 @@ void pack_columns(const PackInt8Args& args, std::int64_t n0, std::int8_t* out, S
   }
 }
 
+std::int32_t widest_pair(const std::int8_t* packed, std::int64_t bytes) {
+  std::int32_t widest = 0;
+  for (std::int64_t i = 0; i < bytes; i += 2) {
+    const std::int32_t first = packed[i] < 0 ? -packed[i] : packed[i];
+    const std::int32_t second = packed[i + 1] < 0 ? -packed[i + 1] : packed[i + 1];
+    widest = first + second > widest ? first + second : widest;
+  }
+  return widest;
+}
+
 }  // namespace
 
 void pack_int8(const PackInt8Args& args) {
   const std::int64_t panels = int8_panels(args.n), panel_bytes = int8_quads(args.k) * kQuadBytes;
-#pragma omp parallel for num_threads(args.num_threads) if (double(args.k) * double(args.n) > 1e5)
+  std::int32_t widest = 0;
+#pragma omp parallel for num_threads(args.num_threads) \
+    reduction(max : widest) if (double(args.k) * double(args.n) > 1e5)
   for (std::int64_t p = 0; p < panels; ++p) {
     std::int8_t* out = reinterpret_cast<std::int8_t*>(args.out) + p * panel_bytes;
     Sums sums{};
@@ -77,7 +90,11 @@ void pack_int8(const PackInt8Args& args) {
     else
       pack_columns(args, p * kPanelColumns, out, sums);
     __builtin_memcpy(args.out + panels * panel_bytes + p * kPanelColumns * 4, &sums, sizeof sums);
+    const std::int32_t pair = widest_pair(out, panel_bytes);
+    widest = pair > widest ? pair : widest;
   }
+  const std::int32_t last[kWidestBytes / 4] = {widest};
+  __builtin_memcpy(args.out + packed_int8_bytes(args.k, args.n) - kWidestBytes, last, sizeof last);
 }
 
 }  // namespace CVPERF_ISA

@@ -2,8 +2,8 @@
 #pragma once
 #include "byte_lanes.hpp"
 
-#if defined(__AVX512VNNI__) || defined(CVPERF_EMULATE_VNNI)
-#define CVPERF_BYTE_DOT  // tiles multiply unsigned bytes (int8_tile_vnni.hpp), else int16 (int8_tile_madd.hpp)
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__) || defined(CVPERF_EMULATE_VNNI) || defined(CVPERF_PAIRS_FIT_INT16)
+#define CVPERF_BYTE_DOT  // tiles multiply unsigned bytes (int8_tile_bytes.hpp), else int16 (int8_tile_madd.hpp)
 #endif
 
 namespace cvperf {

@@ -19,7 +19,7 @@ struct Tile {
   std::int64_t out_stride;
   const std::int32_t* target;  // lines to bring in while the sums are made, because they are written next; or null
   std::int64_t target_stride;
-  Quantise quantise;  // only with VNNI
+  Quantise quantise;  // where tiles can (int8_quantise.hpp)
 };
 
 }  // namespace
@@ -27,7 +27,7 @@ struct Tile {
 }  // namespace cvperf
 
 #if defined(CVPERF_BYTE_DOT)
-#include "int8_tile_vnni.hpp"
+#include "int8_tile_bytes.hpp"
 #else
 #include "int8_tile_madd.hpp"
 #endif

@@ -79,6 +79,21 @@ using Operand = std::int8_t;
 CVPERF_INLINE Vec<std::uint32_t> dot(Vec<std::uint32_t> sum, Vec<Operand> a, Vec<Operand> b) {
   return (Vec<std::uint32_t>)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
 }
+#elif defined(__AVXVNNI__) && CVPERF_VECTOR_BYTES == 32
+constexpr const char* kDot = "vpdpbusd";
+constexpr int kProducts = kVectorBytes;  // of one step
+using Operand = std::int8_t;
+CVPERF_INLINE Vec<std::uint32_t> dot(Vec<std::uint32_t> sum, Vec<Operand> a, Vec<Operand> b) {
+  return (Vec<std::uint32_t>)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
+}
+#elif defined(__AVX2__) && CVPERF_VECTOR_BYTES == 32
+constexpr const char* kDot = "vpmaddubsw, vpmaddwd and vpaddd";
+constexpr int kProducts = kVectorBytes;
+using Operand = std::int8_t;
+CVPERF_INLINE Vec<std::uint32_t> dot(Vec<std::uint32_t> sum, Vec<Operand> a, Vec<Operand> b) {
+  const __m256i pairs = _mm256_maddubs_epi16((__m256i)a, (__m256i)b);
+  return sum + (Vec<std::uint32_t>)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
 #else
 constexpr int kProducts = kVectorBytes / 2;
 using Operand = std::int16_t;
@@ -86,11 +101,6 @@ using Operand = std::int16_t;
 constexpr const char* kDot = "vpmaddwd and vpaddd";
 CVPERF_INLINE Vec<std::uint32_t> dot(Vec<std::uint32_t> sum, Vec<Operand> a, Vec<Operand> b) {
   return sum + (Vec<std::uint32_t>)_mm512_madd_epi16((__m512i)a, (__m512i)b);
-}
-#elif defined(__AVX2__) && CVPERF_VECTOR_BYTES == 32
-constexpr const char* kDot = "vpmaddwd and vpaddd";
-CVPERF_INLINE Vec<std::uint32_t> dot(Vec<std::uint32_t> sum, Vec<Operand> a, Vec<Operand> b) {
-  return sum + (Vec<std::uint32_t>)_mm256_madd_epi16((__m256i)a, (__m256i)b);
 }
 #elif defined(__SSE2__) && CVPERF_VECTOR_BYTES == 16
 constexpr const char* kDot = "pmaddwd and paddd";

@@ -262,7 +262,7 @@ def test_what_cannot_be_traced_is_refused() -> None:
         cvperf.prepare_qat(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="config must be an Int8Config"):
         cvperf.prepare_qat(Joined(), cvperf.FusionConfig())  # type: ignore[arg-type]
-    with pytest.raises(cvperf.ArgumentError, match="weight_bits must be 4 or 8, got 3"):
+    with pytest.raises(cvperf.ArgumentError, match="weight_bits must be 4, 7 or 8, got 3"):
         cvperf.Int8Config(weight_bits=3)
 
 

@@ -11,13 +11,20 @@ from cvperf.backends.registry import register
 
 @register("pack_int8", "reference", "cpu", (torch.int8,), automatic=False)
 def pack_int8(b: Tensor) -> Tensor:
-    """Panels of 16 columns, [ceil(N/16)][ceil(K/4)][16][4] int8, then the column sums as int32."""
+    """Panels of 16 columns, [ceil(N/16)][ceil(K/4)][16][4] int8, then the column sums as int32.
+
+    The last 64 bytes begin with an int32: the greatest sum of a pair's absolute values.
+    """
     k, n = b.shape
     padded = torch.nn.functional.pad(b, (0, -n % 16, 0, -k % 4))
     quads, panels = padded.shape[0] // 4, padded.shape[1] // 16
     data = padded.reshape(quads, 4, panels, 16).permute(2, 0, 3, 1).contiguous()
     sums = padded.sum(0, dtype=torch.int32)
-    return torch.cat([data.flatten().view(torch.uint8), sums.view(torch.uint8)])
+    widest = torch.zeros(16, dtype=torch.int32)
+    if data.numel():
+        widest[0] = data.int().abs().reshape(-1, 2).sum(1).max()
+    parts = [data.flatten().view(torch.uint8), sums.view(torch.uint8), widest.view(torch.uint8)]
+    return torch.cat(parts)
 
 
 def unpacked_int8(packed: Tensor, k: int, n: int) -> Tensor:

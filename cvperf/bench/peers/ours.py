@@ -214,11 +214,10 @@ def model(problem: Model) -> Contender:
 
 def model_int8(problem: ModelInt8) -> Contender:
     p = problem
-    config = cvperf.Int8Config(calibration=p.calibration)
+    config = cvperf.Int8Config(calibration=p.calibration, weight_bits=p.weight_bits)
     fast = cvperf.optimize(p.module, config, example_inputs=p.inputs)
-    return Contender(
-        lambda: fast(*p.inputs), context=inference, note="cvperf.optimize(), cvperf.Int8Config"
-    )
+    note = f"cvperf.optimize(), cvperf.Int8Config, weights of {p.weight_bits} bits"
+    return Contender(lambda: fast(*p.inputs), context=inference, note=note)
 
 
 def training(problem: Training) -> Contender:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cvperf import _C
 from cvperf.bench.peers import onnx_model
 from cvperf.bench.peers.onnx_model import OnnxModel
 from cvperf.bench.problems.model_int8 import ModelInt8
@@ -32,8 +31,7 @@ def network(problem: ModelInt8, operators: Sequence[str] | None = None) -> OnnxM
     """The network in QDQ form: uint8 activations, int8 weights with a scale a filter.
 
     Made as ONNX Runtime's documentation says: shapes inferred and the graph optimised first, then
-    ranges by the extremes over the calibration images. Weights take 7 bits only where the processor
-    lacks VNNI, whose predecessors saturate.
+    ranges by the extremes over the calibration images. Weights have the problem's bits.
 
     Args:
         problem: the network and its images.
@@ -57,7 +55,7 @@ def network(problem: ModelInt8, operators: Sequence[str] | None = None) -> OnnxM
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=None if operators is None else list(operators),
             per_channel=True,
-            reduce_range="avx512_vnni" not in _C.available_isas(),
+            reduce_range=problem.weight_bits == 7,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
