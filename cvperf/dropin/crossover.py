@@ -23,7 +23,8 @@ from cvperf.backends.registry import convolution_format
 from cvperf.ops._convolution import output_shape
 
 _WIDE = ("avx512", "avx512_vnni", "avx512_bf16")  # measured on the last, as one processor has it
-RECORDED = ("avx2", *_WIDE)  # instruction sets whose crossovers were measured
+# Instruction sets whose crossovers were measured; AVX-VNNI runs the convolutions of AVX2.
+RECORDED = ("avx2", "avx_vnni", *_WIDE)
 
 _HALF = (torch.float16, torch.bfloat16)
 _FASTER = "the original is faster by the recorded crossover"
@@ -102,7 +103,7 @@ def conv2d_input_grad(
     if (refusal := _gradients(image, groups)) != "float32":
         return refusal
     filters, channels, *kernel = weight.shape
-    serve = False
+    serve = _is_depthwise_last(image, weight, groups) and _C.isa() in _WIDE
     if convolution_format(image, weight) == torch.channels_last and groups == 1:
         # The forward convolution of the output's gradient, with the weight turned.
         pixels = image.shape[0] * image.shape[2] * image.shape[3]
@@ -122,14 +123,14 @@ def conv2d_weight_grad(
     """Why torch runs the weight's gradient of this convolution."""
     if (refusal := _gradients(image, groups)) != "float32":
         return refusal
-    serve = False
+    # With AVX2 depthwise ones won alone, and lost in a network, where the image comes from memory.
+    serve = _is_depthwise_last(image, weight, groups) and _C.isa() in _WIDE
     if convolution_format(image, weight) == torch.channels_last and groups == 1:
         filters, channels, *kernel = weight.shape
         if _C.isa() in _WIDE:
             winograd = fits_winograd(kernel, stride, dilation)
             serve = winograd and min(filters, channels) >= 64 and _fills_tiles(grad)
         else:
-            # Depthwise ones win alone, and lose in a network, where the image comes from memory.
             serve = max(kernel) > 1
     return None if serve else f"{_FASTER} (weight gradient, this kind of layer)"
 
@@ -158,9 +159,13 @@ def _wins_wide(image: Tensor, weight: Tensor, winograd: bool, pixels: int, group
     if image.dtype != torch.float32:
         return False
     if groups > 1:
-        depthwise = groups == image.shape[1] == filters
-        return depthwise and convolution_format(image, weight) == torch.channels_last
+        return _is_depthwise_last(image, weight, groups)
     return winograd and _wins_winograd(filters, channels, pixels)
+
+
+def _is_depthwise_last(image: Tensor, weight: Tensor, groups: int) -> bool:
+    depthwise = 1 < groups == image.shape[1] == weight.shape[0]
+    return depthwise and convolution_format(image, weight) == torch.channels_last
 
 
 def _wins_winograd(filters: int, channels: int, pixels: int) -> bool:

@@ -51,6 +51,8 @@ class Override:
             the call's.
         by_shape: whether no decision looks at a value, so that calls of one ``signature`` that go
             to the original are decided once.
+        forwards_to: op that the original on the CPU only hands its arguments to, and further ones:
+            called in its place, for one way less through Python.
         contenders: kind of call, and our ways to run it, for ``backends/tuning.py`` to choose from
             in place of ``slower``.
     """
@@ -66,6 +68,7 @@ class Override:
     contenders: Callable[..., tuple[str, dict[str, Callable[[], Any]]]] | None = None
     split: Callable[..., Sequence[tuple[Any, ...]]] = lambda *args: ()
     by_shape: bool = False
+    forwards_to: tuple[str, tuple[Any, ...]] | None = None
 
     def refuse(self, *args: Any) -> str | None:
         """Why the original runs these arguments by rule; None if ours does."""
@@ -396,6 +399,8 @@ def _split_convolution_backward(*args: Any) -> list[tuple[Any, ...]]:
 
 
 _FASTER = "faster than the original by the recorded crossover"
+_NO_CUDNN = (False, False, False, False)
+"""benchmark, deterministic, cudnn_enabled and allow_tf32, which nothing on the CPU reads."""
 
 
 def _pooling(target: str, op: str) -> Override:
@@ -437,8 +442,12 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
                 _convolution_flop,
                 _convolution_contenders,
                 by_shape=True,
+                forwards_to=forwards_to,
             )
-            for target in ("aten::convolution", "aten::_convolution")
+            for target, forwards_to in (
+                ("aten::convolution", ("aten::_convolution", _NO_CUDNN)),
+                ("aten::_convolution", None),
+            )
         ),
         Override(
             "aten::convolution_backward",

@@ -149,18 +149,25 @@ def _open(override: Override) -> list[torch.library.Library]:
 def _install(override: Override, key: str) -> torch.library.Library:
     namespace, op = override.target.split("::")
     original = torch.library.get_kernel(override.target, key)
+    shorter, more = original, ()
+    if override.forwards_to is not None and key == "CPU":
+        target, more = override.forwards_to
+        shorter = torch.library.get_kernel(target, key)
     keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
     decide = _decide_on_gpu if key == "CUDA" else _decide_on_cpu
     handed_on: dict[tuple[Any, ...], tuple[str, int]] = {}  # signature -> why, and FLOP
 
-    def run_original(*args: Any) -> Any:
-        # An original may call other overridden ops (convolution calls _convolution): leave those.
+    def run(kernel: Any, args: tuple[Any, ...]) -> Any:
+        # An original may call other overridden ops: leave those.
         before = getattr(_local, "in_original", False)
         _local.in_original = True
         try:
-            return original.call_boxed(keys, *args)
+            return kernel.call_boxed(keys, *args)
         finally:
             _local.in_original = before
+
+    def run_original(*args: Any) -> Any:
+        return run(shorter, args + more)
 
     def call(*args: Any) -> Any:
         if getattr(_local, "in_original", False):
@@ -168,7 +175,7 @@ def _install(override: Override, key: str) -> torch.library.Library:
         if torch._C._get_tracing_state() is not None:
             # aten::convolution is not recorded itself, but by what its original calls.
             ledger.record(override.target, ORIGINAL, "torch.jit.trace is recording")
-            return run_original(*args)
+            return run(original, args)
         # A caller in C++ (a scripted model) leaves modes on, such as a default device, and
         # subclasses active: our functions are to see neither, as the original does not.
         with torch._C.DisableTorchFunction():
