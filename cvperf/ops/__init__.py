@@ -17,7 +17,7 @@ from cvperf.ops.conv2d_int8 import PackedConv2dInt8, conv2d_int8, pack_conv2d_in
 from cvperf.ops.int4_linear import int4_linear, pack_int4
 from cvperf.ops.int8_gemm import PackedInt8, int8_gemm, pack_int8
 from cvperf.ops.multiscale_roi_align import multiscale_roi_align
-from cvperf.ops.nms import batched_nms, nms, nms_padded
+from cvperf.ops.nms import batched_nms, multiclass_nms_padded, nms, nms_padded
 from cvperf.ops.normalize_image import normalize_image
 from cvperf.ops.paste_masks import paste_masks
 from cvperf.ops.quantize import dequantize, quantize
@@ -38,6 +38,7 @@ __all__ = [
     "dequantize",
     "int4_linear",
     "int8_gemm",
+    "multiclass_nms_padded",
     "multiscale_roi_align",
     "nms",
     "nms_padded",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cvperf.backends.registry import FLOATING
 from cvperf.errors import ArgumentError, check_count, check_number, check_tensor, describe, is_array
@@ -111,18 +112,63 @@ def nms_padded(
     """
     if not isinstance(boxes, Tensor) and is_array(boxes):
         return call_with_tensors(nms_padded, locals())
-    check_tensor("boxes", boxes, "boxes[B, N, 4]", ndim=3, dtypes=FLOATING)
-    if boxes.shape[2] != 4:
-        raise ArgumentError(f"boxes must be boxes[B, N, 4] (x1, y1, x2, y2), got {describe(boxes)}")
-    check_tensor("scores", scores, "scores[B, N]", ndim=2, like=("boxes", boxes))
-    if scores.shape[0] != boxes.shape[0] or scores.shape[1] != boxes.shape[1]:
-        raise ArgumentError(
-            f"scores must have one entry a box: scores is {describe(scores)}, "
-            f"boxes is {describe(boxes)}"
-        )
-    check_number("iou_threshold", iou_threshold, "usually 0 to 1")
-    check_count("max_output", max_output)
+    _check_batch(boxes, scores, "scores[B, N]", iou_threshold, max_output)
     return _nms_padded(boxes, scores, iou_threshold, max_output)
+
+
+def multiclass_nms_padded(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    max_output: int,
+    score_threshold: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """NMS of each class of each image by itself, with an answer of the same shape whatever is kept.
+
+    For detectors in graphs: scores of all classes go in, and the best boxes of an image come out,
+    whatever their class. Where boxes have one class each, their other scores are 0.
+
+    Args:
+        boxes: [B, N, 4] corners ``(x1, y1, x2, y2)`` of N boxes in each of B images; float16,
+            bfloat16, float32 or float64.
+        scores: [B, N, C] of each of C classes, same dtype and device as ``boxes``.
+        iou_threshold: overlap above which the lower-scored box of a class is dropped.
+        max_output: how many boxes of an image are wanted at most, 0 or more.
+        score_threshold: a score that is not above it does not count; nor does NaN.
+
+    Returns:
+        ``(indices, classes, counts)``. indices and classes: int64 [B, max_output]; row b starts
+        with box and class of the highest ``scores[b, indices, classes]``, falling (ties: lower
+        class first, then as :func:`nms` visits boxes), and ends in -1. counts: int64 [B], how many
+        entries of each row are not -1.
+
+    Raises:
+        ArgumentError: shapes, dtypes or devices do not fit, a threshold is NaN, or ``max_output``
+            is negative.
+        TypeError: an argument is not a tensor or not a number.
+
+    Complexity: as :func:`nms_padded` of B * C images, then a sort of C * max_output a row.
+    """
+    if not isinstance(boxes, Tensor) and is_array(boxes):
+        return call_with_tensors(multiclass_nms_padded, locals())
+    _check_batch(boxes, scores, "scores[B, N, C]", iou_threshold, max_output)
+    check_number("score_threshold", score_threshold, "usually 0 to 1")
+    images, count, classes = scores.shape
+    counted = torch.where(scores > score_threshold, scores, -torch.inf)
+    by_class = counted.transpose(1, 2).flatten(0, 1)  # [B * C, N]
+    repeated = boxes.repeat_interleave(classes, 0)
+    kept, _ = nms_padded(repeated, by_class, iou_threshold, min(max_output, count))
+    best = by_class.gather(1, kept.clamp(min=0)).masked_fill(kept < 0, -torch.inf)
+    # Room for all that is wanted, also where there are fewer boxes in all.
+    values = F.pad(
+        best.unflatten(0, (images, classes)).flatten(1), (0, max_output), value=-torch.inf
+    )
+    places = F.pad(kept.unflatten(0, (images, classes)).flatten(1), (0, max_output), value=-1)
+    top, order = values.sort(dim=1, descending=True, stable=True)
+    chosen, found = order[:, :max_output], top[:, :max_output] > -torch.inf
+    indices = places.gather(1, chosen).masked_fill(~found, -1)
+    labels = (chosen // max(1, min(max_output, count))).masked_fill(~found, -1)
+    return indices, labels, found.sum(1)
 
 
 def check_boxes(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
@@ -136,6 +182,23 @@ def check_boxes(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
             f"boxes is {describe(boxes)}"
         )
     check_number("iou_threshold", iou_threshold, "usually 0 to 1")
+
+
+def _check_batch(
+    boxes: Tensor, scores: Tensor, expected: str, iou_threshold: float, max_output: int
+) -> None:
+    check_tensor("boxes", boxes, "boxes[B, N, 4]", ndim=3, dtypes=FLOATING)
+    if boxes.shape[2] != 4:
+        raise ArgumentError(f"boxes must be boxes[B, N, 4] (x1, y1, x2, y2), got {describe(boxes)}")
+    ndim = expected.count(",") + 1
+    check_tensor("scores", scores, expected, ndim=ndim, like=("boxes", boxes))
+    if scores.shape[0] != boxes.shape[0] or scores.shape[1] != boxes.shape[1]:
+        raise ArgumentError(
+            f"scores must have one entry a box: scores is {describe(scores)}, "
+            f"boxes is {describe(boxes)}"
+        )
+    check_number("iou_threshold", iou_threshold, "usually 0 to 1")
+    check_count("max_output", max_output)
 
 
 def _fake_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:

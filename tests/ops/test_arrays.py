@@ -58,6 +58,7 @@ def some_calls() -> dict[str, list[Call]]:
         ],
         "batched_nms": [((boxes, scores, torch.arange(20) % 3, 0.5), {})],
         "nms_padded": [((boxes_of(9, 2), torch.rand(2, 9), 0.5, 4), {})],
+        "multiclass_nms_padded": [((boxes_of(9, 2), torch.rand(2, 9, 3), 0.5, 4), {})],
         "soft_nms": [((boxes, scores), {"method": "gaussian"})],
         "roi_align": [
             ((image, ROIS, 3), {"sampling_ratio": 2}),
