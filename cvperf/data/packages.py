@@ -38,6 +38,14 @@ PACKAGES: dict[str, Package] = {
             keep=("usr/share/datasets/*",),
         ),
         Wheel(
+            name="deepforest",
+            version="2.1.0",
+            sha256="8c2798d8e9be7f0004b194fe207b76c1d9fff6e711b3db67b9508dcd5d00ae54",
+            holds="aerial photographs in which trees have boxes",
+            licence="MIT",
+            keep=("deepforest/data/*.png", "deepforest/data/*.xml"),
+        ),
+        Wheel(
             name="facenet-pytorch",
             version="2.6.0",
             sha256="ecb82b27beb226d106f2219efe8f829b01b87a8595badd01545679bdb9f19cca",
@@ -76,6 +84,15 @@ PACKAGES: dict[str, Package] = {
             holds="two photos, of a pagoda and of a dahlia",
             licence="BSD-3-Clause",
             keep=("sklearn/datasets/images/*",),
+            pip_options=CP311_LINUX,
+        ),
+        Wheel(
+            name="stardist",
+            version="0.9.2",
+            sha256="2316c0feb7bd5621e7a277cb3868df475c338943c591925c420ee3622c42f023",
+            holds="a picture of nuclei under the microscope, each outlined",
+            licence="BSD-3-Clause",
+            keep=("stardist/data/images/*2d.tif",),
             pip_options=CP311_LINUX,
         ),
     )

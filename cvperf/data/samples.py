@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -45,19 +46,34 @@ class ImageSet(Protocol):
 class Batch(NamedTuple):
     """Samples put together."""
 
-    images: Tensor
-    """[n, C, H, W]; [0, 0, 0, 0] where every sample was broken."""
+    images: Any
+    """[n, C, H, W]; [0, 0, 0, 0] where every sample was broken. For detection a list of [C, H, W]
+    where they have several sizes."""
     targets: Any
     """int64 [n], float32 [n, classes], float32 [n], or a list of n dicts."""
     broken: list[Broken]
     """Left out of the other two."""
+
+    def parts(self, count: int) -> list[Batch]:
+        """The batch cut into ``count`` of about the same size; fewer where it has fewer images.
+
+        Those that are broken are in none.
+        """
+        length = len(self.images)
+        cuts = [length * part // count for part in range(count + 1)]
+        return [
+            Batch(self.images[first:end], self.targets[first:end], [])
+            for first, end in pairwise(cuts)
+            if first < end
+        ]
 
 
 def collate(samples: Sequence[Any] | Batch) -> Batch:
     """Put samples together, unless they are; for ``DataLoader(..., collate_fn=collate)``.
 
     Raises:
-        ArgumentError: the images have several sizes.
+        ArgumentError: the images have several sizes, and their targets are no dicts: networks that
+            classify take a batch of one size only.
     """
     if isinstance(samples, Batch):
         return samples
@@ -66,14 +82,16 @@ def collate(samples: Sequence[Any] | Batch) -> Batch:
     if not sound:
         return Batch(torch.empty(0, 0, 0, 0), torch.empty(0, dtype=torch.int64), broken)
     images, targets = zip(*sound, strict=True)
+    plain = [image.as_subclass(Tensor) for image in images]
     shapes = sorted({tuple(image.shape) for image in images})
+    if len(shapes) > 1 and isinstance(targets[0], dict):
+        return Batch(plain, list(targets), broken)
     if len(shapes) > 1:
         raise ArgumentError(
             f"the images of a batch must have one shape [C, H, W], got {list(map(list, shapes))}. "
             "End the transforms with one that makes it so: resize, center_crop or "
             "random_resized_crop with a size"
         )
-    plain = [image.as_subclass(Tensor) for image in images]
     return Batch(torch.stack(plain), _together(targets), broken)
 
 

@@ -20,7 +20,7 @@ from cvperf import files
 from cvperf.errors import ArgumentError
 from cvperf.train.loop import Run
 
-VERSION = 1
+VERSION = 2
 _PARTS = ("schedule", "average", "best")
 _NUMBERS = ("epoch", "batch", "step", "parts", "losses", "history")
 
@@ -64,6 +64,8 @@ def read(path: Path) -> Mapping[str, Any]:
         raise ArgumentError(f"{path} is no checkpoint of cvperf")
     if state["version"] > VERSION:
         raise ArgumentError(f"{path} is of version {state['version']}; this cvperf reads {VERSION}")
+    if state["version"] == 1:  # which had the sum of one loss, without its name
+        return {**state, "losses": {"loss": state["losses"]}}
     return state
 
 

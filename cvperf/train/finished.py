@@ -12,7 +12,9 @@ from cvperf.errors import ArgumentError
 from cvperf.train import assemble, catalogue, checkpoint, sets
 from cvperf.train.fabric import launched
 from cvperf.train.loader import in_order
+from cvperf.train.objective import normalize_of
 from cvperf.train.recipe import Recipe
+from cvperf.train.tasks.known import task_of
 
 
 def recipe_in(path: Path) -> Recipe:
@@ -59,8 +61,8 @@ def evaluate(path: Path, split: str = "") -> dict[str, float]:
     recipe.data.test = split or recipe.data.test or "validation"
     fabric = launched(recipe.precision)
     images = sets.load(recipe.data, recipe.seed, recipe.adapt)
-    judge = assemble.judge_of(fabric, recipe, images)
-    return judge.last(fabric.setup(model_in(path, images)).eval(), images)
+    judge = task_of(recipe).judge(fabric, recipe, images)
+    return judge.last(fabric.setup(model_in(path, images)).eval(), images).figures
 
 
 def probabilities(path: Path, images: sets.Sets, which: ImageSet) -> Tensor:
@@ -73,7 +75,7 @@ def probabilities(path: Path, images: sets.Sets, which: ImageSet) -> Tensor:
     """
     recipe = recipe_in(path)
     fabric = launched(recipe.precision)
-    normalize = assemble.normalize_of(recipe)
+    normalize = normalize_of(recipe)
     model = fabric.setup(model_in(path, images)).eval()
     with torch.inference_mode():
         batches = in_order(which, recipe.batch_size, fabric.device, workers=recipe.data.workers)

@@ -12,12 +12,13 @@ from cvperf.eval import Classification
 from cvperf.train import thresholds
 from cvperf.train.checkpoint import unwrapped
 from cvperf.train.distributed.sharding import gathered
-from cvperf.train.evaluate import Metrics, evaluate
+from cvperf.train.evaluate import Metrics, Worst, evaluate
 from cvperf.train.loader import in_order
 from cvperf.train.losses import Criterion
 from cvperf.train.objective import Normalize
 from cvperf.train.recipe import Recipe
 from cvperf.train.sets import Sets
+from cvperf.train.tasks.base import Verdict
 from cvperf.train.thresholds import Seen
 
 
@@ -67,7 +68,7 @@ class Judge:
         one = isinstance(self.metrics, Classification) and self.metrics.kind == "single"
         return self.metrics.confusion if one else None  # type: ignore[union-attr]
 
-    def last(self, model: nn.Module, images: Sets, seen: Seen = _nothing) -> dict[str, float]:
+    def last(self, model: nn.Module, images: Sets) -> Verdict:
         """A run's answer: figures on the test images, or on those for validation without any.
 
         With ``thresholds.tune`` also those at thresholds that were chosen on the validation images.
@@ -75,8 +76,13 @@ class Judge:
         Args:
             model: image to logits, in evaluation mode.
             images: the sets of the recipe.
-            seen: as in a call.
         """
+        worst = Worst()
+        figures = self._tested(model, images, worst)
+        mistakes = worst.mistakes(images.train.classes)
+        return Verdict(figures, {"confusion": self.confusion, "mistakes": mistakes})
+
+    def _tested(self, model: nn.Module, images: Sets, seen: Seen) -> dict[str, float]:
         metric = self.recipe.thresholds.tune
         if not metric or images.test is None:
             return self(model, images.test or images.validation, seen)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from cvperf.data import Augmented, Batch, ImageSet, collate
@@ -46,7 +47,7 @@ class TrainingLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._loader:
-            yield moved(batch, self._device)
+            yield move_data_to_device(batch, self._device)
 
 
 def in_order(
@@ -62,10 +63,4 @@ def in_order(
     mine = Subset(cast(Dataset[Any], images), range(rank, len(images), world))
     loader = DataLoader(mine, batch_size, collate_fn=collate, num_workers=workers)
     for batch in loader:
-        yield moved(batch, device)
-
-
-def moved(batch: Batch, device: torch.device) -> Batch:
-    """The batch on a device."""
-    images = batch.images.to(device, non_blocking=True)
-    return batch._replace(images=images, targets=batch.targets.to(device, non_blocking=True))
+        yield move_data_to_device(batch, device)

@@ -10,7 +10,7 @@ run that is stopped and resumed computes what it would have computed, bit for bi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -28,8 +28,9 @@ from cvperf.train.best import Best
 from cvperf.train.memory import halved, ran_out
 from cvperf.train.recipe import Recipe
 
-Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""(model, images [N, C, H, W], targets) -> the loss, float [], a mean over the images."""
+Objective = Callable[[nn.Module, Any, Any], Mapping[str, Tensor]]
+"""(model, images, targets) -> losses by name, float [], each a mean over the images; their sum is
+what a step makes smaller."""
 Validate = Callable[[nn.Module], dict[str, float]]
 """Model in evaluation mode -> its figures, the same in every process."""
 
@@ -55,7 +56,7 @@ class Run:
         batch: batches of the current epoch that are done.
         step: steps of the optimiser, ever.
         parts: in how many parts a batch is computed.
-        losses: sum of the current epoch's losses, float64 [].
+        losses: sums of the current epoch's losses by name, float64 [].
         history: figures of each epoch that is done.
     """
 
@@ -68,7 +69,7 @@ class Run:
     batch: int = 0
     step: int = 0
     parts: int = 1
-    losses: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    losses: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -114,7 +115,8 @@ def fit(
         for batch in batches:
             seed_step(fabric, recipe.seed, run.step)
             if sound(fabric, batch):
-                run.losses += train_step(fabric, run, batch, objective, recipe.optimizer.clip)
+                found = train_step(fabric, run, batch, objective, recipe.optimizer.clip)
+                run.losses = added(run.losses, found)
             run.step, run.batch = run.step + 1, run.batch + 1
             for observer in observers:
                 observer.step_done(run, batch)
@@ -122,16 +124,14 @@ def fit(
         run.validated.eval()
         with torch.no_grad():
             figures = validate(run.validated)
-        loss = cast(Tensor, fabric.all_reduce(run.losses / max(run.batch, 1)))
+        losses = mean_losses(fabric, run)
         line = {"epoch": run.epoch + 1, "step": run.step, "lr": run.schedule.get_last_lr()[0]}
         seconds = time.perf_counter() - started
-        run.history.append(
-            {**line, "seconds": seconds, "train": {"loss": float(loss)}, "validation": figures}
-        )
+        run.history.append({**line, "seconds": seconds, "train": losses, "validation": figures})
 
         best = run.best.seen(figures)
         schedules.after_epoch(recipe.schedule, run.schedule, run.best.since)
-        run.epoch, run.batch, run.losses = run.epoch + 1, 0, torch.zeros_like(run.losses)
+        run.epoch, run.batch, run.losses = run.epoch + 1, 0, {}
         for observer in observers:
             observer.epoch_done(run, best)
 
@@ -151,8 +151,10 @@ def sound(fabric: Fabric, batch: Batch) -> bool:
     return len(batch.images) > 0
 
 
-def train_step(fabric: Fabric, run: Run, batch: Batch, objective: Objective, clip: float) -> Tensor:
-    """Forward, loss, backward, update. Returns the batch's mean loss, float64 [].
+def train_step(
+    fabric: Fabric, run: Run, batch: Batch, objective: Objective, clip: float
+) -> dict[str, Tensor]:
+    """Forward, loss, backward, update. Returns the batch's mean losses by name, float64 [].
 
     Where the memory does not suffice for the batch it is computed in twice as many parts, from
     then on. (Batch norm's running statistics have then seen the part that did not fit once more.)
@@ -160,7 +162,7 @@ def train_step(fabric: Fabric, run: Run, batch: Batch, objective: Objective, cli
     while True:
         try:
             run.optimizer.zero_grad()
-            loss = forward_backward(fabric, run.model, batch, objective, run.parts)
+            losses = forward_backward(fabric, run.model, batch, objective, run.parts)
             break
         except (RuntimeError, MemoryError) as error:
             if not ran_out(error):
@@ -172,26 +174,37 @@ def train_step(fabric: Fabric, run: Run, batch: Batch, objective: Objective, cli
     run.schedule.step()
     if run.average is not None:
         run.average.update(run.model)
-    return loss
+    return losses
 
 
 def forward_backward(
     fabric: Fabric, model: nn.Module, batch: Batch, objective: Objective, parts: int
-) -> Tensor:
+) -> dict[str, Tensor]:
     """Adds the gradient of the batch's mean loss, computed in parts, to ``.grad``."""
-    total = torch.zeros((), dtype=torch.float64)
-    count = len(batch.images)
-    pieces = list(
-        zip(batch.images.tensor_split(parts), batch.targets.tensor_split(parts), strict=True)
-    )
-    for index, (images, targets) in enumerate(pieces):
+    total: dict[str, Tensor] = {}
+    pieces = batch.parts(parts)
+    for index, (images, targets, _) in enumerate(pieces):
         last = index + 1 == len(pieces)
+        share = len(images) / len(batch.images)
         # Processes exchange gradients once a batch, not once a part.
         with fabric.no_backward_sync(cast(_FabricModule, model), enabled=not last):
-            loss = objective(model, images, targets) * (len(images) / count)
-            fabric.backward(loss)
-        total += loss.detach().double().cpu()
+            losses = objective(model, images, targets)
+            fabric.backward(torch.stack(list(losses.values())).sum() * share)
+        total = added(total, {name: loss * share for name, loss in losses.items()})
     return total
+
+
+def added(sums: Mapping[str, Tensor], losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``sums`` with ``losses`` added by name: float64 [], on the CPU."""
+    more = {name: loss.detach().double().cpu() for name, loss in losses.items()}
+    return {**sums, **{name: sums.get(name, 0) + loss for name, loss in more.items()}}
+
+
+def mean_losses(fabric: Fabric, run: Run) -> dict[str, float]:
+    """Means over the epoch's batches and all processes; ``loss`` is the sum of all."""
+    means = {name: total / max(run.batch, 1) for name, total in run.losses.items()}
+    losses = {name: float(cast(Tensor, fabric.all_reduce(mean))) for name, mean in means.items()}
+    return {"loss": sum(losses.values()), **losses}
 
 
 def seed_step(fabric: Fabric, seed: int, step: int) -> None:

@@ -12,7 +12,7 @@ from cvperf import ops
 from cvperf.train.adapt import Domain
 from cvperf.train.distil import Teacher
 from cvperf.train.losses import Criterion
-from cvperf.train.recipe import Loss
+from cvperf.train.recipe import Loss, Recipe
 
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -34,6 +34,12 @@ class Normalize:
             values * channels if len(values) == 1 else values for values in (self.mean, self.std)
         )
         return ops.normalize_image(images, mean, std, memory_format=format)
+
+
+def normalize_of(recipe: Recipe) -> Normalize:
+    """Pixels to what the network of a recipe takes."""
+    data = recipe.data
+    return Normalize(list(data.mean), list(data.std), recipe.model.channels_last)
 
 
 @dataclass(frozen=True)
@@ -58,16 +64,17 @@ class Supervised:
     augment: Callable[[Tensor], Tensor] | None = None
     domain: Domain | None = None
 
-    def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         seen = self._seen(images)
         if self.mix is not None and len(seen) > 1:
             seen, targets = self.mix(seen, targets)
         if self.domain is None:
-            return self._loss(seen, model(seen), targets)
+            return {"loss": self._loss(seen, model(seen), targets)}
         # In one batch with the domain's images, so that norms see both.
         foreign = self._seen(self.domain.draw(images))
         logits, answers = model(torch.cat([seen, foreign])).tensor_split(2)
-        return self.domain.fitted(self._loss(seen, logits, targets), logits, answers)
+        loss = self._loss(seen, logits, targets)
+        return {"loss": self.domain.fitted(loss, logits, answers)}
 
     def _loss(self, images: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
         adjusted = logits if self.adjustment is None else logits + self.adjustment.to(logits)

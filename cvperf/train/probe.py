@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from cvperf.data import ImageSet
 from cvperf.errors import ArgumentError, describe
 from cvperf.models import head_of
-from cvperf.train.assemble import normalize_of
 from cvperf.train.loader import in_order
+from cvperf.train.objective import normalize_of
 from cvperf.train.recipe import Recipe
 from cvperf.train.sets import labels_of
 

@@ -20,7 +20,7 @@ import cvperf
 from cvperf.data import Batch
 from cvperf.train.loop import Observer, Run
 
-_SHOWN = ("loss", "accuracy", "f1", "mean_average_precision", "mae")
+_SHOWN = ("loss", "accuracy", "f1", "map", "mae", "ap", "ap50", "mask_ap50")
 
 
 class Bars(Observer):
@@ -52,7 +52,7 @@ class Bars(Observer):
 
     def step_done(self, run: Run, batch: Batch) -> None:
         """Moves the bar."""
-        loss = f"{float(run.losses / run.batch):.3f}"
+        loss = f"{float(sum(run.losses.values())) / run.batch:.3f}"
         epoch = f"{run.epoch + 1}/{self._epochs}"
         self._bars.update(self._task, completed=run.batch, epoch=epoch, loss=loss)
 

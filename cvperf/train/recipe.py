@@ -67,7 +67,8 @@ class Data:
 
 @dataclass
 class Model:
-    """Which network: ``name`` and ``options`` of :func:`cvperf.models.create_model`."""
+    """Which network: ``name`` and ``options`` of :func:`cvperf.models.create_model`; to detect, of
+    :func:`cvperf.models.detection.create_detector`."""
 
     name: str = "???"
     options: dict[str, Any] = field(default_factory=dict)
@@ -87,7 +88,8 @@ class Model:
 
 @dataclass
 class Loss:
-    """``cross_entropy``, ``focal``, ``bce`` (multi-label), ``mse``, ``mae`` or ``huber``."""
+    """``cross_entropy``, ``focal``, ``bce`` (multi-label), ``mse``, ``mae`` or ``huber``; for
+    detection ``weights`` alone."""
 
     name: str = "cross_entropy"
     label_smoothing: float = 0.0
@@ -105,6 +107,18 @@ class Loss:
     """Alpha of the beta distribution by which two images are mixed; 0: never."""
     cutmix: float = 0.0
     """The same for pasting a part of one into the other; with both, one of them by chance."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Of detection, whose model has losses of its own: by what each is multiplied, such as
+    ``loss_mask: 2``; by default 1."""
+
+
+@dataclass
+class Detection:
+    """Of task ``detection``."""
+
+    sizes: list[int] = field(default_factory=list)
+    """Of the shorter side of training images: each batch is resized to one of them by chance.
+    Empty: the model's own size."""
 
 
 @dataclass
@@ -245,9 +259,12 @@ class Recipe:
     about: str = ""
     cost: str = ""
     """What it takes, such as ``"2 minutes on 2 cores"``."""
+    task: str = "classification"
+    """Or ``detection``: boxes, and masks where the model finds them."""
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     loss: Loss = field(default_factory=Loss)
+    detection: Detection = field(default_factory=Detection)
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
     watch: Watch = field(default_factory=Watch)

@@ -14,12 +14,9 @@ from torch import Tensor, nn
 
 import cvperf
 from cvperf import environment
-from cvperf.data import transforms
 from cvperf.models import narrow
-from cvperf.train import assemble, catalogue, checkpoint, exchange, folder, losses, objective, sets
-from cvperf.train.adapt import Domain
+from cvperf.train import assemble, catalogue, checkpoint, exchange, folder, sets
 from cvperf.train.distil import Teacher
-from cvperf.train.evaluate import Worst
 from cvperf.train.events import Events
 from cvperf.train.fabric import launched
 from cvperf.train.finished import model_in
@@ -29,6 +26,7 @@ from cvperf.train.neighbours import pixel_accuracy
 from cvperf.train.probe import probe
 from cvperf.train.progress import Bars
 from cvperf.train.recipe import Recipe
+from cvperf.train.tasks.known import task_of
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,7 @@ def train(
     started = time.perf_counter()
     keep_freed_memory()
     exchange.check(recipe)
+    task = task_of(recipe)
     fabric = launched(recipe.precision, recipe.processes)
     images = sets.load(recipe.data, recipe.seed, recipe.adapt)
     kept = folder.RunFolder(path or folder.new(name, fabric), recipe, fabric)
@@ -85,17 +84,8 @@ def train(
     kept.resume(run)
     exchanged = exchange.Exchange(fabric, recipe, run.model)
 
-    judge = assemble.judge_of(fabric, recipe, images)
-    labels, classes = sets.labels_of(images.train), images.train.classes
-    supervised = objective.Supervised(
-        judge.normalize,
-        judge.criterion,
-        objective.mix(recipe.loss, len(classes)),
-        losses.adjustment(recipe.loss, labels, len(classes)),
-        teacher,
-        transforms.build(recipe.data.augment_batch) if recipe.data.augment_batch else None,
-        Domain(images.foreign, recipe.adapt) if images.foreign and recipe.adapt.weight else None,
-    )
+    judge = task.judge(fabric, recipe, images)
+    objective = task.objective(recipe, images, teacher)
     cvperf.explain(reset=True)
     bars = Bars(fabric, recipe.epochs, len(batches))
     events = Events(fabric, kept.path, run.step)
@@ -106,22 +96,20 @@ def train(
             return judge(model, images.validation)
 
         told = (exchanged, kept, bars, events, *observers)
-        fit(fabric, run, recipe, batches, supervised, validate, told)
+        fit(fabric, run, recipe, batches, objective, validate, told)
         explained = str(cvperf.explain())
         fabric.barrier()  # until the first process has written the best epoch's checkpoint
         checkpoint.restore_weights(run.validated, checkpoint.read(kept.best))
-        worst = Worst()
-        figures = judge.last(run.validated.eval(), images, worst)
-    figures |= exchanged.figures()
+        verdict = judge.last(run.validated.eval(), images)
+    figures = {**verdict.figures, **exchanged.figures()}
     if recipe.pixel_neighbours:
         test, count = images.test or images.validation, recipe.pixel_neighbours
         figures["pixel_knn_accuracy"] = pixel_accuracy(images.plain, test, count)
     seconds = time.perf_counter() - started
     report = {
         "final": figures,
-        "classes": classes,
-        "confusion": judge.confusion,
-        "mistakes": worst.mistakes(classes),
+        "classes": images.train.classes,
+        **verdict.shown,
         "explain": explained,
         "environment": environment.collect(),
         "command": f"cvperf train {kept.path / 'recipe.yaml'}",

@@ -50,7 +50,8 @@ def load(config: Data, seed: int, adapt: Adapt | None = None) -> Sets:
     once = config.split_seed
     train = split("train")
     if config.holdout:
-        labels = labels_of(train)
+        # Of detection, without a label an image, any image is as good as another.
+        labels = torch.zeros(len(train)) if train.labels is None else train.labels
         held = {
             name: datasets.select(train, divide(labels, name, validation=config.holdout, seed=once))
             for name in ("train", "validation")
@@ -122,7 +123,7 @@ def labels_of(images: ImageSet) -> Tensor:
         ArgumentError: the set has none an image.
     """
     if images.labels is None:
-        raise ArgumentError("the data set has no label an image")
+        raise ArgumentError("the data set has no label an image; to train on boxes: task=detection")
     return images.labels
 
 

@@ -45,6 +45,29 @@ def test_targets_of_detection_stay_apart() -> None:
     assert collate([(image(), target) for target in targets]).targets == targets
 
 
+def test_images_to_detect_in_may_have_several_sizes() -> None:
+    batch = collate([(image(1), {"labels": torch.arange(1)}), (image(2, 6), {})])
+    assert [list(one.shape) for one in batch.images] == [[3, 4, 5], [3, 6, 5]]
+    assert type(batch.images[0]) is torch.Tensor
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["of one size", "of several sizes"])
+def test_a_batch_is_cut_into_parts(several: bool) -> None:
+    samples = [(image(n, 4 + n * several), {"labels": torch.tensor([n])}) for n in range(5)]
+    parts = collate([*samples, Broken("a", "x")]).parts(3)
+    assert [len(part.images) for part in parts] == [1, 2, 2]
+    flat = [one for part in parts for one in zip(part.images, part.targets, strict=True)]
+    assert [int(picture[0, 0, 0]) for picture, _ in flat] == [0, 1, 2, 3, 4]
+    assert [int(target["labels"]) for _, target in flat] == [0, 1, 2, 3, 4]
+    assert all(part.broken == [] for part in parts)
+
+
+def test_no_part_of_a_batch_is_empty() -> None:
+    batch = collate([(image(), 0), (image(), 1)])
+    assert [part.targets.tolist() for part in batch.parts(5)] == [[0], [1]]
+    assert collate([Broken("a", "x")]).parts(2) == []
+
+
 def test_images_are_plain_tensors() -> None:
     assert type(collate([(image(), 0)]).images) is torch.Tensor
 

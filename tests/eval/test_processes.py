@@ -9,7 +9,7 @@ import torch
 import torch.multiprocessing
 from torch import distributed
 
-from cvperf.eval import Classification, Regression
+from cvperf.eval import Classification, Detection, Regression
 
 NAMES = ("ant", "bee", "cat")
 N = 50
@@ -31,6 +31,19 @@ def metrics_of(part: slice, kind: str) -> tuple[Classification, Regression]:
     return classification, regression
 
 
+def detection_of(part: slice) -> Detection:
+    """Images with an object each, of which every second one is found; all scores are alike."""
+    found, truth = [], []
+    for number in range(N)[part]:
+        box = torch.tensor([[0.0, 0, 10 + number, 20]])
+        labels = torch.tensor([number % 3])
+        truth.append({"boxes": box, "labels": labels})
+        found.append({"boxes": box + 20 * (number % 2), "labels": labels, "scores": torch.ones(1)})
+    metrics = Detection(NAMES)
+    metrics.update(found, truth)
+    return metrics
+
+
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)  # the pool of threads did not come along with the fork
     distributed.init_process_group(
@@ -45,6 +58,8 @@ def work(rank: int, folder: str) -> None:
             found[first, kind] = classification.compute() | regression.compute()
             if kind == "single":
                 found[first, "confusion"] = classification.confusion.tolist()
+    # As images are shared out: each process has every second one.
+    found["detection"] = detection_of(slice(rank, N, 2)).compute()
     torch.save(found, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
@@ -63,3 +78,5 @@ def test_metrics_are_summed_over_processes(tmp_path: Path) -> None:
             assert first[split, kind] == pytest.approx(alone, abs=1e-6)
             if kind == "single":
                 assert first[split, "confusion"] == classification.confusion.tolist()
+    # Equal scores make precision a matter of order, which is the same too.
+    assert first["detection"] == second["detection"] == detection_of(slice(0, N)).compute()

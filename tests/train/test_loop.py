@@ -16,7 +16,7 @@ from cvperf.train.evaluate import metrics_for
 from cvperf.train.fabric import launched
 from cvperf.train.judge import Judge
 from cvperf.train.loop import Observer, fit, forward_backward
-from cvperf.train.objective import Supervised, mix
+from cvperf.train.objective import Supervised, mix, normalize_of
 from cvperf.train.recipe import Data, Loss, Model, Optimizer, Recipe, Schedule, Watch
 from cvperf.train.sets import Sets
 
@@ -59,7 +59,7 @@ class Notes(Observer):
         self._stop, self._path = stop_after, path
 
     def step_done(self, run, batch):
-        self.steps.append(float(run.losses))
+        self.steps.append(float(sum(run.losses.values())))
         if run.step == self._stop:
             checkpoint.write(self._path, checkpoint.state_of(run, "a recipe"))
             raise StoppedError
@@ -86,7 +86,7 @@ def trained(recipe, notes=None, state=None, objective=None, train=None):
     if state is not None:
         checkpoint.restore(run, state)
     criterion = losses.build(recipe.loss, train.labels, 4)
-    normalize = assemble.normalize_of(recipe)
+    normalize = normalize_of(recipe)
     judge = Judge(fabric, recipe, normalize, criterion, metrics_for("abcd", train.labels))
     objective = objective or Supervised(normalize, criterion, mix(recipe.loss, 4))
     validate = lambda model: judge(model, images.validation)  # noqa: E731
@@ -133,11 +133,28 @@ def test_a_batch_in_parts_has_the_same_gradient():
     gradients = []
     for parts in (1, 3, 32):
         model.zero_grad()
-        objective = lambda m, x, y: criterion(m(x.double()), y)  # noqa: E731
+        objective = lambda m, x, y: {"loss": criterion(m(x.double()), y)}  # noqa: E731
         forward_backward(fabric, model, batch, objective, parts)
         gradients.append(next(model.parameters()).grad.clone())
     assert torch.allclose(gradients[0], gradients[1], rtol=1e-12)
     assert torch.allclose(gradients[0], gradients[2], rtol=1e-12)
+
+
+def test_the_sum_of_several_losses_is_made_smaller_and_each_is_logged():
+    def several(model, images, targets):
+        loss = nn.functional.cross_entropy(model(images.float() / 255), targets)
+        return {"half": loss / 2, "rest": loss - loss / 2}
+
+    run = trained(RECIPE, objective=several)
+    losses = [line["train"] for line in run.history]
+    assert all(set(one) == {"loss", "half", "rest"} for one in losses)
+    assert all(one["loss"] == pytest.approx(2 * one["half"]) for one in losses)
+    assert losses[-1]["loss"] < 0.8 * losses[0]["loss"]
+
+
+def test_the_sum_of_losses_in_an_older_checkpoint_has_its_name(tmp_path):
+    torch.save({"version": 1, "losses": torch.tensor(2.5)}, tmp_path / "old.ckpt")
+    assert checkpoint.read(tmp_path / "old.ckpt")["losses"] == {"loss": torch.tensor(2.5)}
 
 
 def test_out_of_memory_becomes_smaller_parts(capsys):
@@ -147,7 +164,7 @@ def test_out_of_memory_becomes_smaller_parts(capsys):
         sizes.append(len(images))
         if len(images) > 10:
             raise torch.OutOfMemoryError("made up")
-        return nn.functional.cross_entropy(model(images.float()), targets)
+        return {"loss": nn.functional.cross_entropy(model(images.float()), targets)}
 
     run = trained(replace(RECIPE, epochs=1), objective=greedy)
     assert sizes[:6] == [32, 16, 8, 8, 8, 8]

@@ -2,9 +2,12 @@
 
 import pytest
 
+from cvperf.data import transforms
 from cvperf.errors import ArgumentError
+from cvperf.models.detection import known_detectors
 from cvperf.train import catalogue
 from cvperf.train.recipe import Recipe
+from tests.data.transforms.scenes import rectangles
 
 
 @pytest.mark.parametrize("name", catalogue.names())
@@ -12,6 +15,19 @@ def test_each_recipe_that_ships_says_what_it_does_and_costs(name):
     recipe = catalogue.load(name)
     assert recipe.about
     assert recipe.cost
+
+
+DETECTION = [name for name in catalogue.names() if catalogue.load(name).task == "detection"]
+
+
+@pytest.mark.parametrize("name", DETECTION)
+def test_each_recipe_of_detection_has_a_detector_and_transforms_that_carry_boxes(name):
+    recipe = catalogue.load(name)
+    assert recipe.model.name in known_detectors()
+    assert recipe.watch.figure in ("ap50", "mask_ap50")
+    image, target = rectangles()
+    _, after = transforms.build(recipe.data.augment)(image, target)
+    assert len(after["boxes"]) == len(after["labels"]) == len(after["masks"])
 
 
 def test_the_command_line_changes_single_values():
@@ -37,7 +53,7 @@ def test_an_unknown_key_names_the_nearest_known_one(change, nearest):
 
 
 def test_a_key_like_no_other_lists_the_known_ones():
-    with pytest.raises(ArgumentError, match=r"unknown recipe key 'zzz'; known: about, cost, data"):
+    with pytest.raises(ArgumentError, match=r"unknown recipe key 'zzz'; known: about, cost, task"):
         catalogue.load("fashion-mnist/lenet", ["zzz=1"])
 
 

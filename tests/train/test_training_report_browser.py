@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cvperf.train.report import Mistake
+from cvperf.train.report import Mark, Mistake, Scene
 from tests.browser import browse, needs_browser, overflow
 from tests.train.made_up_run import written
 
@@ -54,3 +54,25 @@ def test_a_reader_sorts_classes_and_sees_small_pictures_enlarged(tmp_path: Path,
 
 def test_nothing_scrolls_sideways(tmp_path: Path, page: str) -> None:
     assert overflow(tmp_path, page) == {390: (0, []), 1280: (0, [])}
+
+
+def test_a_reader_hides_a_kind_of_boxes(tmp_path: Path) -> None:
+    marks = [Mark(kind, (1, 1, 9, 9), kind) for kind in ("right", "false", "missed", "seen")]
+    image = torch.zeros(3, 32, 48, dtype=torch.uint8)
+    page = written(tmp_path, pictures=[Scene(image, marks)])
+    seen = browse(
+        tmp_path,
+        page,
+        """
+        const shown = () => [...document.querySelectorAll(".scenes g")]
+          .filter(group => getComputedStyle(group).display !== "none").map(g => g.classList[0]);
+        const before = shown();
+        document.querySelector(".switches [value=false]").click();
+        const box = document.querySelector(".scenes .missed rect");
+        tell({before, after: shown(), dashed: getComputedStyle(box).strokeDasharray, errors});
+        """,
+    )
+    assert seen["errors"] == []
+    assert seen["before"] == ["right", "false", "missed", "seen"]
+    assert seen["after"] == ["right", "missed", "seen"]
+    assert seen["dashed"] == "5px, 3px"

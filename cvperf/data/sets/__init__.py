@@ -17,8 +17,10 @@ from cvperf.data.sets import (
     fashion_mnist,
     folder,
     hugging_face,
+    nuclei,
     rotated,
     table,
+    trees,
 )
 from cvperf.errors import ArgumentError
 
@@ -29,6 +31,8 @@ SETS: dict[str, Callable[..., ImageSet]] = {
     "faces": faces.load,
     "composed": composed.load,
     "rotated": rotated.load,
+    "trees": trees.load,
+    "nuclei": nuclei.load,
     "folder": folder.load,
     "csv": table.load,
     "coco": coco.load,
@@ -40,9 +44,9 @@ def load(name: str, split: str, *, root: str | Path | None = None, **options: An
     """A data set by name.
 
     Args:
-        name: "fashion-mnist", "digits" and "faces" come out of packages, "digits-on-photos",
-            "composed" and "rotated" are made of these; "folder", "csv", "coco" and "hugging-face"
-            are layouts of files of yours.
+        name: "fashion-mnist", "digits", "faces", "trees" and "nuclei" come out of packages,
+            "digits-on-photos", "composed" and "rotated" are made of these; "folder", "csv", "coco"
+            and "hugging-face" are layouts of files of yours.
         split: "train", "validation" or "test"; a set may have fewer.
         root: where the files are.
         options: those of ``load`` in the set's module in ``cvperf.data.sets`` ("csv" is in

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from cvperf.data.transforms.clahe import CLAHE, clahe
 from cvperf.data.transforms.color import ChannelShift, ColorCast
-from cvperf.data.transforms.geometry import BoxesFromMasks, Elastic, RandomCrop
+from cvperf.data.transforms.geometry import BoxesFromMasks, Elastic, RandomCrop, SanitizeBoxes
 from cvperf.data.transforms.jpeg import RandomJPEG
 from cvperf.data.transforms.occluder import RandomOccluder
 from cvperf.data.transforms.shadow import RandomShadow
@@ -31,6 +31,7 @@ __all__ = [
     "RandomJPEG",
     "RandomOccluder",
     "RandomShadow",
+    "SanitizeBoxes",
     "build",
     "clahe",
     "known",

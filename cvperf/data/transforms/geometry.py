@@ -118,6 +118,27 @@ def _bent(boxes: Tensor, displacement: Tensor, points: int = 33) -> Tensor:
     return torch.cat((pixels.amin(1), pixels.amax(1)), 1).to(boxes.dtype)
 
 
+class SanitizeBoxes(v2.SanitizeBoundingBoxes):  # type: ignore[misc]
+    """Drops objects whose box a crop left without area, and all that their target says of them.
+
+    v2's own keeps what it does not know, such as ``visible``. Takes (image, target) with a target
+    dict, each value of which has one entry an object.
+
+    Args:
+        min_size: the least width and height of a box, in pixels, 1 or more.
+        min_area: its least area, 1 or more.
+    """
+
+    def __init__(self, min_size: float = 1.0, min_area: float = 1.0) -> None:
+        super().__init__(min_size, min_area, labels_getter=_values)
+
+
+def _values(inputs: Any) -> list[Tensor]:
+    """Of a target, what v2 does not know by its class."""
+    known = (tv_tensors.BoundingBoxes, tv_tensors.Mask)
+    return [value for value in inputs[1].values() if not isinstance(value, known)]
+
+
 class BoxesFromMasks(v2.Transform):  # type: ignore[misc]
     """Makes boxes the tight ones around the masks; drops objects of which nothing is left.
 

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from cvperf.data.transforms.clahe import CLAHE
 from cvperf.data.transforms.color import ChannelShift, ColorCast
-from cvperf.data.transforms.geometry import BoxesFromMasks, Elastic, RandomCrop
+from cvperf.data.transforms.geometry import BoxesFromMasks, Elastic, RandomCrop, SanitizeBoxes
 from cvperf.data.transforms.jpeg import RandomJPEG
 from cvperf.data.transforms.occluder import RandomOccluder
 from cvperf.data.transforms.shadow import RandomShadow
@@ -71,9 +71,7 @@ KNOWN: dict[str, Known] = {
     "shortest_size": Known(
         v2.RandomShortestSize, "resizes so that the shorter side is one of `min_size`"
     ),
-    "sanitize_boxes": Known(
-        v2.SanitizeBoundingBoxes, "drops boxes that a crop left without area, and their labels"
-    ),
+    "sanitize_boxes": Known(SanitizeBoxes, "drops objects whose boxes a crop left without area"),
     "boxes_from_masks": Known(BoxesFromMasks, "makes boxes tight around the masks"),
     # Colour and light.
     "color_jitter": Known(

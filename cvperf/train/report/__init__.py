@@ -13,13 +13,14 @@ from cvperf import files
 from cvperf.errors import ArgumentError, describe
 from cvperf.page import templates
 from cvperf.train.report import confusion as matrices
-from cvperf.train.report import curves, tables
+from cvperf.train.report import curves, scenes, tables
 from cvperf.train.report.pictures import Mistake, data_url
+from cvperf.train.report.scenes import Mark, Scene
 
 if TYPE_CHECKING:
     from cvperf.eval import Reliability
 
-__all__ = ["Mistake", "write"]
+__all__ = ["Mark", "Mistake", "Scene", "write"]
 
 
 def write(
@@ -34,6 +35,7 @@ def write(
     environment: Mapping[str, str],
     command: str,
     reliability: Reliability | None = None,
+    pictures: Sequence[Scene] = (),
 ) -> Path:
     """Write ``report.html`` into the folder of a run; it appears whole or not at all.
 
@@ -50,6 +52,7 @@ def write(
         environment: facts, as ``cvperf.environment.collect`` gives.
         command: what repeats the run.
         reliability: of ``cvperf.eval.Classification``, or None.
+        pictures: with what a detector found in them.
 
     Returns:
         The path of the page.
@@ -81,6 +84,8 @@ def write(
         per_class=tables.per_class(final, classes, matrix),
         matrix=matrix,
         mistakes=mistakes,
+        pictures=pictures,
+        kinds=scenes.kinds(pictures),
         explain=explain,
         environment=environment,
         command=command,

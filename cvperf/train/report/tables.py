@@ -9,7 +9,7 @@ from typing import Any
 
 from cvperf.train.report.confusion import Cell, Matrix
 
-_MAIN = ("accuracy", "map", "mae", "mse", "loss")
+_MAIN = ("accuracy", "map", "ap", "mae", "mse", "loss")
 """The first of these that was measured is the headline's."""
 _LESS_IS_BETTER = ("mae", "mse", "loss")
 

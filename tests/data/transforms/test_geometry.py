@@ -106,6 +106,18 @@ def test_objects_of_which_nothing_is_left_are_dropped() -> None:
     assert left["boxes"].tolist() == [list(BOXES[0]), list(BOXES[2])]
 
 
+def test_what_is_said_of_an_object_goes_with_its_box() -> None:
+    image, target = rectangles()
+    target["visible"] = torch.tensor([0.5, 0.6, 0.7])
+    entries = [{"name": "random_crop", "size": 60}, "sanitize_boxes"]
+    kept = [transforms.build(entries)(image, target)[1] for _ in range(30)]
+    assert {len(one["boxes"]) for one in kept} >= {0, 1}
+    for one in kept:
+        assert len(one["boxes"]) == len(one["masks"]) == len(one["labels"])
+        assert torch.equal(one["visible"], target["visible"][one["labels"]])
+        assert (one["boxes"][:, 2:] > one["boxes"][:, :2]).all()
+
+
 def test_a_crop_without_size_keeps_each_pictures_own() -> None:
     crop = transforms.build([{"name": "random_crop", "padding": 4}])
     for shape in ((3, 20, 30), (1, 8, 8)):

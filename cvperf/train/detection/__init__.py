@@ -1,0 +1,1 @@
+"""Training and judging of detectors: what surrounds the model."""
