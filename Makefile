@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Tests of much Python and small tensors, which gain nothing from a second thread.
-ONE_THREAD := tests/data tests/eval tests/models tests/train
+ONE_THREAD := tests/data tests/detect tests/eval tests/models tests/train
 # Threads that wait for others let them have the processor: there are more of them than processors.
 export OMP_WAIT_POLICY := passive
 

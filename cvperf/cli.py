@@ -170,6 +170,46 @@ def profile(
     raise typer.Exit(code)
 
 
+@app.command()
+def detect(
+    source: Annotated[Path, typer.Argument(help="an image, a folder of them, or a video")],
+    model: Annotated[
+        str, typer.Option(help="mtcnn, face-ssd, nanodet, a run's folder, or torchvision's name")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder of the answers")] = Path(
+        "report/detect"
+    ),
+    weights: Annotated[Path | None, typer.Option(help="file, for torchvision's")] = None,
+    classes: Annotated[str, typer.Option(help="of that file: cat,dog; default: COCO's")] = "",
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="least score")] = 0.4,
+    tiles: Annotated[
+        int, typer.Option(min=0, help="cut large pictures into tiles of this side; 0: do not")
+    ] = 0,
+    overlap: Annotated[float, typer.Option(min=0, max=0.9, help="share of a tile's side")] = 0.2,
+    broken: Annotated[str, typer.Option(help="images that cannot be read: skip or raise")] = "skip",
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Draw what a detector finds, and list it in COCO's results format; the last line is JSON."""
+
+    from cvperf.detect import command
+
+    _told(
+        lambda: command.run(
+            source,
+            output,
+            model,
+            weights=weights,
+            classes=[name.strip() for name in classes.split(",") if name.strip()],
+            threshold=threshold,
+            tile=tiles,
+            overlap=overlap,
+            broken=broken,
+            device=device,
+        ),
+        *command.ERRORS,
+    )
+
+
 @app.command("train")
 def train_recipe(
     recipe: Annotated[str | None, typer.Argument(help="name, or a path to a .yaml")] = None,

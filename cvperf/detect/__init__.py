@@ -1,0 +1,1 @@
+"""What ``cvperf detect`` does: detectors by name on pictures, folders and videos."""
