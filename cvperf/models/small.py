@@ -43,13 +43,15 @@ class LeNet(nn.Module):
 class SmallCNN(nn.Module):
     """3x3 convolutions with batch norm and ReLU, halving the image between them.
 
-    Takes an image [N, channels, H, W] of any size from ``2 ** (len(widths) - 1)`` pixels on, gives
-    logits [N, classes].
+    Takes an image [N, channels, H, W] of any size from ``stride * 2 ** (len(widths) - 1)`` pixels
+    on, gives logits [N, classes].
 
     Args:
         classes: of the answer.
         channels: of the image.
-        widths: filters of each layer.
+        widths: filters of each layer. Those in a list of their own, as in ``[16, [32, 32]]``, see
+            the image at one size.
+        stride: of the first layer, whose kernel is 5x5 for 2.
         dropout: probability that a whole feature map is set to zero before the head.
         pool: how an answer for the whole picture is made. ``"mean"``: of the feature maps' means.
             ``"places"``: the head answers for each place, and the smooth maximum of that (the
@@ -64,24 +66,28 @@ class SmallCNN(nn.Module):
         self,
         classes: int = 10,
         channels: int = 1,
-        widths: Sequence[int] = (32, 64, 128),
+        widths: Sequence[int | Sequence[int]] = (32, 64, 128),
         dropout: float = 0.0,
         pool: str = "mean",
+        stride: int = 1,
     ) -> None:
         super().__init__()
         if pool not in ("mean", "places"):
             raise ArgumentError(f'pool must be "mean" or "places", got {describe(pool)}')
         layers: list[nn.Module] = []
-        for index, (inputs, filters) in enumerate(zip((channels, *widths), widths, strict=False)):
-            layers += [nn.MaxPool2d(2)] if index else []
-            layers += [
-                nn.Conv2d(inputs, filters, 3, padding=1, bias=False),
-                nn.BatchNorm2d(filters),
-                nn.ReLU(),
-            ]
+        inputs, step = channels, stride
+        for size, filters in enumerate(widths):
+            layers += [nn.MaxPool2d(2)] if size else []
+            for outputs in (filters,) if isinstance(filters, int) else filters:
+                layers += [
+                    nn.Conv2d(inputs, outputs, 2 * step + 1, step, padding=step, bias=False),
+                    nn.BatchNorm2d(outputs),
+                    nn.ReLU(),
+                ]
+                inputs, step = outputs, 1
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout2d(dropout)
-        self.head = nn.Linear(widths[-1], classes)
+        self.head = nn.Linear(inputs, classes)
         self.pool = pool
 
     def forward(self, image: Tensor) -> Tensor:

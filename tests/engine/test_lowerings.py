@@ -67,6 +67,25 @@ def test_pooling(index: int, dtype: torch.dtype) -> None:
     check(POOLS[index], image(dtype=dtype))
 
 
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), ((2, 3), 1), (5, None)])
+def test_pooling_by_the_l2_norm(kernel: Any, stride: Any, ceil_mode: bool) -> None:
+    """torch has no operator for it but a chain of eight, of which four are left."""
+    layer = nn.LPPool2d(2, kernel, stride, ceil_mode)
+    x = image(2, 5, 17, 14) * 3
+    assert check(layer, x) == ["multiply", "avg_pool2d", "multiply", "sqrt"]
+    captured = engine.capture(Calls(layer), (x,), {})
+    engine.fuse(captured.graph)
+    (answer,) = engine.plan(captured.graph, engine.Weights(), (x,)).run((x,))
+    exact = F.lp_pool2d(x.double(), 2, kernel, stride, ceil_mode)
+    assert ((answer - exact).abs() / exact).max() <= 1e-6
+
+
+def test_what_is_near_the_l2_norm_is_taken_for_what_it_is() -> None:
+    check(nn.LPPool2d(3, 2), image().abs(), ours=False)
+    check(lambda x: torch.sign(x) * torch.relu(torch.abs(x + 1)), image(), ours=False)
+
+
 PAIRS = [
     lambda x, y: x + y,
     lambda x, y: x * y[:, :, :1, :1],

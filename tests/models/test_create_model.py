@@ -37,6 +37,14 @@ def test_options_go_to_the_network():
     assert model.dropout.p == 0.5
 
 
+def test_layers_in_a_list_of_their_own_see_the_image_at_one_size():
+    model = create_model("small_cnn", 3, channels=1, widths=[4, [6, 8]], stride=2)
+    convs = [layer for layer in model.features if isinstance(layer, torch.nn.Conv2d)]
+    assert [conv.out_channels for conv in convs] == [4, 6, 8]
+    assert [conv.kernel_size for conv in convs] == [(5, 5), (3, 3), (3, 3)]
+    assert model.features(torch.rand(2, 1, 16, 12)).shape == (2, 8, 4, 3)
+
+
 def test_an_unknown_option_names_the_model():
     with pytest.raises(ArgumentError, match=r"'lenet'.*depth"):
         create_model("lenet", 10, depth=3)

@@ -76,6 +76,14 @@ for _name in (
     lowers(getattr(_ATEN, _name).default)(_plain(_name))
 
 
+@lowers(_ATEN.pow.Tensor_Scalar)
+def power(lower: Lower, x: Value, exponent: float) -> Any:
+    """Squares and square roots, as in pooling by the L2 norm."""
+    if exponent == 2:
+        return _binary("multiply")(lower, x, x)
+    return unary(lower, "sqrt", x) if exponent == 0.5 else NotImplemented
+
+
 @lowers(_ATEN.leaky_relu.default)
 def leaky_relu(lower: Lower, x: Value, negative_slope: float = 0.01) -> Value:
     return unary(lower, "leaky_relu", x, negative_slope)

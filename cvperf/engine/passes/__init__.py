@@ -15,6 +15,7 @@ from cvperf.engine.passes.constants import fold_constants
 from cvperf.engine.passes.convolution import name_convolutions
 from cvperf.engine.passes.fake_quantize import mark_quantised_weights
 from cvperf.engine.passes.flatten import reorder_flattened
+from cvperf.engine.passes.magnitude import drop_sign
 from cvperf.engine.passes.residual import fuse_residual
 from cvperf.engine.passes.transposed import rewrite_transposed
 from cvperf.engine.passes.views import loosen_views
@@ -23,6 +24,7 @@ from cvperf.engine.passes.views import loosen_views
 def fuse(graph: fx.GraphModule) -> None:
     """All of them, in place."""
     loosen_views(graph)
+    drop_sign(graph)
     mark_quantised_weights(graph)
     name_convolutions(graph)
     rewrite_transposed(graph)
