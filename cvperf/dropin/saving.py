@@ -26,8 +26,9 @@ from cvperf.engine.saved import SavedWeights, describe_captured, read_captured
 from cvperf.errors import ArgumentError, describe
 from cvperf.files import aside
 
-VERSION = 1
-"""Of the description; a change that older versions would read wrongly makes a new one."""
+VERSION = 2
+"""Of the description and of weights as they are packed; a change that older versions would read
+wrongly makes a new one. Since 2 packed INT8 weights end with their widest pair."""
 
 _KEY = "cvperf"  # of the metadata
 
@@ -84,7 +85,7 @@ def load(path: str | os.PathLike[str]) -> LoadedModel:
         the sizes that a saved graph takes.
 
     Raises:
-        ArgumentError: it is no such file, of a later version, damaged, or calls an operator
+        ArgumentError: it is no such file, of another version, damaged, or calls an operator
             that is unknown here.
         FileNotFoundError: there is none.
         ImportError: it calls an operator of torchvision, which is not installed.

@@ -365,8 +365,10 @@ def refuses(path: Path, message: str) -> None:
     assert repr(os.fspath(path)) in str(error.value)
 
 
-def test_a_later_version(saved: Path) -> None:
-    refuses(rewritten(saved, lambda d, _: d.update(version=2)), "its version is 2.*reads 1")
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_version(saved: Path, version: int) -> None:
+    file = rewritten(saved, lambda d, _: d.update(version=version))
+    refuses(file, f"its version is {version}.*reads 2")
 
 
 def test_no_such_file(saved: Path) -> None:
