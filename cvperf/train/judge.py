@@ -13,7 +13,7 @@ from cvperf.train import thresholds
 from cvperf.train.checkpoint import unwrapped
 from cvperf.train.distributed.sharding import gathered
 from cvperf.train.evaluate import Metrics, Worst, evaluate
-from cvperf.train.loader import in_order
+from cvperf.train.loader import shared_out
 from cvperf.train.losses import Criterion
 from cvperf.train.objective import Normalize
 from cvperf.train.recipe import Recipe
@@ -49,15 +49,8 @@ class Judge:
             images: each is looked at once, by one of the processes.
             seen: called with answers and batch, of this process's images.
         """
-        fabric, recipe, plain = self.fabric, self.recipe, unwrapped(model)
-        batches = in_order(
-            images,
-            max(1, recipe.batch_size // fabric.world_size),
-            fabric.device,
-            rank=fabric.global_rank,
-            world=fabric.world_size,
-            workers=recipe.data.workers,
-        )
+        fabric, plain = self.fabric, unwrapped(model)
+        batches = shared_out(fabric, self.recipe, images)
         # A process may have one batch more than another, so none may wait for others in a forward.
         with gathered(plain), fabric.autocast():
             return evaluate(plain, batches, self.normalize, self.criterion, self.metrics, seen)

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
+from lightning_fabric import Fabric
 from lightning_fabric.utilities import move_data_to_device
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from cvperf.data import Augmented, Batch, ImageSet, collate
 from cvperf.train.batches import ShuffledBatches
+from cvperf.train.recipe import Recipe
 
 
 class TrainingLoader:
@@ -64,3 +66,15 @@ def in_order(
     loader = DataLoader(mine, batch_size, collate_fn=collate, num_workers=workers)
     for batch in loader:
         yield move_data_to_device(batch, device)
+
+
+def shared_out(fabric: Fabric, recipe: Recipe, images: ImageSet) -> Iterator[Batch]:
+    """Every image once, in order, for a judgement by all processes: this one's share."""
+    return in_order(
+        images,
+        max(1, recipe.batch_size // fabric.world_size),
+        fabric.device,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        workers=recipe.data.workers,
+    )

@@ -9,7 +9,7 @@ import torch
 
 from cvperf.data.packages import fetch
 from cvperf.data.sets.splits import check_split
-from cvperf.data.sets.tiles import Rectangle, Tile, Tiles, apart, boxes_of, overlapping
+from cvperf.data.sets.tiles import Rectangle, Tile, Tiles, boxes_of, cuts_of
 
 CLASSES = ("nucleus",)
 AREAS: dict[str, Rectangle] = {
@@ -38,8 +38,7 @@ def load(split: str, size: int = 128, stride: int | None = None) -> Tiles:
     """
     check_split(split)
     area, tile = AREAS[split], _tile(fetch("stardist") / "stardist/data/images")
-    cuts = overlapping(area, size, stride or size // 2) if split == "train" else apart(area, size)
-    return Tiles([tile.cut(piece) for piece in cuts], CLASSES)
+    return Tiles([tile.cut(piece) for piece in cuts_of(split, area, size, stride)], CLASSES)
 
 
 def _tile(folder: Path) -> Tile:

@@ -117,6 +117,11 @@ def apart(area: Rectangle, size: int) -> list[Rectangle]:
     return [(t, le, b, r) for t, b in rows for le, r in columns]
 
 
+def cuts_of(split: str, area: Rectangle, size: int, stride: int | None) -> list[Rectangle]:
+    """Pieces: to train on ``overlapping``, by default by half; of other splits ``apart``."""
+    return overlapping(area, size, stride or size // 2) if split == "train" else apart(area, size)
+
+
 def masks_of(owner: Tensor, count: int) -> Tensor:
     """uint8 [count, H, W] of an owner of each pixel, int [H, W]."""
     numbers = torch.arange(1, count + 1, dtype=owner.dtype)

@@ -10,7 +10,7 @@ import torch
 from cvperf.data.images import read_image
 from cvperf.data.packages import fetch
 from cvperf.data.sets.splits import check_split
-from cvperf.data.sets.tiles import Rectangle, Tile, Tiles, apart, overlapping
+from cvperf.data.sets.tiles import Rectangle, Tile, Tiles, cuts_of
 
 CLASSES = ("tree",)
 AREAS: dict[str, tuple[tuple[str, Rectangle | None], ...]] = {
@@ -48,10 +48,7 @@ def load(split: str, size: int = 400, stride: int | None = None) -> Tiles:
     for name, area in AREAS[split]:
         tile = _tile(fetch("deepforest") / "deepforest/data" / name)
         area = area or (0, 0, *tile.size)
-        cuts = (
-            overlapping(area, size, stride or size // 2) if split == "train" else apart(area, size)
-        )
-        pieces += [tile.cut(piece) for piece in cuts]
+        pieces += [tile.cut(piece) for piece in cuts_of(split, area, size, stride)]
     return Tiles(pieces, CLASSES)
 
 

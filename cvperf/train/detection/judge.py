@@ -16,7 +16,7 @@ from cvperf.train.checkpoint import unwrapped
 from cvperf.train.detection.gallery import Gallery
 from cvperf.train.detection.labels import from_model, to_floats
 from cvperf.train.distributed.sharding import gathered
-from cvperf.train.loader import in_order
+from cvperf.train.loader import shared_out
 from cvperf.train.recipe import Recipe
 from cvperf.train.sets import Sets
 from cvperf.train.tasks.base import Verdict
@@ -47,15 +47,8 @@ class DetectionJudge:
             images: each is looked at once, by one of the processes.
             seen: called with answers and batch, of this process's images.
         """
-        fabric, recipe, plain = self.fabric, self.recipe, unwrapped(model)
-        batches = in_order(
-            images,
-            max(1, recipe.batch_size // fabric.world_size),
-            fabric.device,
-            rank=fabric.global_rank,
-            world=fabric.world_size,
-            workers=recipe.data.workers,
-        )
+        fabric, plain = self.fabric, unwrapped(model)
+        batches = shared_out(fabric, self.recipe, images)
         self.metrics.reset()
         # A process may have one batch more than another, so none may wait for others in a forward.
         with gathered(plain), fabric.autocast(), torch.inference_mode():
