@@ -235,12 +235,15 @@ def train_recipe(
 @app.command("evaluate")
 def evaluate_run(
     run: Annotated[Path, typer.Argument(help="folder of a run")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(help="key=value, and one may be key=a|b|c: a curve")
+    ] = None,
     split: Annotated[str, typer.Option(help="of the data set; default: the recipe's test")] = "",
 ) -> None:
     """Judge the best model of a run anew; the last line is JSON."""
     from cvperf.train import command
 
-    _told(lambda: command.run_evaluate(run, split), *command.ERRORS)
+    _told(lambda: command.run_evaluate(run, split, changes or ()), *command.ERRORS)
 
 
 @app.command("tune")

@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 PHOTOS: dict[str, tuple[str, str]] = {
     "astronaut": ("scikit-image", "skimage/data/astronaut.png"),
+    "brick": ("scikit-image", "skimage/data/brick.png"),
     "camera": ("scikit-image", "skimage/data/camera.png"),
     "cat": ("scikit-image", "skimage/data/chelsea.png"),
     "coffee": ("scikit-image", "skimage/data/coffee.png"),
+    "coins": ("scikit-image", "skimage/data/coins.png"),
+    "galaxies": ("scikit-image", "skimage/data/hubble_deep_field.jpg"),
+    "grass": ("scikit-image", "skimage/data/grass.png"),
+    "gravel": ("scikit-image", "skimage/data/gravel.png"),
     "motorcycle": ("scikit-image", "skimage/data/motorcycle_left.png"),
     "rocket": ("scikit-image", "skimage/data/rocket.jpg"),
+    "tissue": ("scikit-image", "skimage/data/ihc.png"),
     "pagoda": ("scikit-learn", "sklearn/datasets/images/china.jpg"),
     "dahlia": ("scikit-learn", "sklearn/datasets/images/flower.jpg"),
 }

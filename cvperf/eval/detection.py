@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, zip_longest
 from typing import Any, Literal
 
@@ -32,6 +32,8 @@ class _Image:
     found: list[dict[str, Any]]
     size: tuple[int, int] | None
     """(height, width) where both have masks."""
+    pixels: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """Of each class there: how many pixels truth and sure answers have together, and in all."""
 
 
 class Detection:
@@ -85,6 +87,8 @@ class Detection:
         are those of class "cat". The same with ``mask_`` before it is by the IoU of masks, where
         model and truth have any. ``count_error`` is by how many objects an image's number of
         answers with a score of 0.5 or more is off, summed, as a share of all objects.
+        ``mask_dice`` is Dice's coefficient of the pixels that such answers and the objects cover,
+        in all images, mean over classes.
 
         What no object is of has no figure.
 
@@ -99,7 +103,7 @@ class Detection:
         off = sum(abs(len(image.truth) - _sure(image.found)) for image in images)
         figures = self._figures(images, "bbox", "")
         if all(image.size for image in images):
-            figures |= self._figures(images, "segm", "mask_")
+            figures |= {**self._figures(images, "segm", "mask_"), "mask_dice": _dice(images)}
         return {**figures, "count_error": off / objects}
 
     def _of_all(self) -> list[_Image]:
@@ -198,7 +202,28 @@ def _image(found: Objects, truth: Objects) -> _Image:
         for one, packed in zip(objects, _packed(plane), strict=True):
             one["segmentation"] = packed
     height, width = planes[0].shape[1:]
-    return _Image(there, answers, (int(height), int(width)))
+    sure = found["scores"].cpu() >= _SURE
+    pixels = {
+        label: _shared(
+            planes[0][truth["labels"].cpu() == label].any(0),
+            planes[1][(found["labels"].cpu() == label) & sure].any(0),
+        )
+        for label in {*truth["labels"].tolist(), *found["labels"].tolist()}
+    }
+    return _Image(there, answers, (int(height), int(width)), pixels)
+
+
+def _shared(one: Tensor, other: Tensor) -> np.ndarray:
+    """int64 [2]: pixels that both planes have, and the sum of what each has."""
+    return np.array([int((one & other).sum()), int(one.sum() + other.sum())])
+
+
+def _dice(images: Sequence[_Image]) -> float:
+    """The mean of the coefficients of the classes that have objects."""
+    there = sorted({one["category_id"] for image in images for one in image.truth})
+    nothing = np.zeros(2, np.int64)
+    sums = [np.sum([one.pixels.get(label, nothing) for one in images], 0) for label in there]
+    return float(np.mean([2 * both / max(every, 1) for both, every in sums]))
 
 
 def _annotations(objects: Objects, areas: Sequence[float] | None) -> Iterator[dict[str, Any]]:

@@ -39,10 +39,30 @@ def run_recipe(name: str, changes: Sequence[str], path: Path | None) -> None:
     tell({"recipe": name, **outcome.figures, "seconds": outcome.seconds, "run": str(outcome.path)})
 
 
-def run_evaluate(path: Path, split: str) -> None:
-    """Figures of a run's best model, as one line of JSON."""
+def run_evaluate(path: Path, split: str, changes: Sequence[str] = ()) -> None:
+    """Figures of a run's best model, as one line of JSON.
+
+    Of a change ``key=a|b|c`` every value has its turn, and each figure is a list: a curve.
+
+    Raises:
+        ArgumentError: there are two such changes, or :func:`evaluate` raises it.
+    """
     started = time.perf_counter()
-    tell({**evaluate(path, split), "seconds": time.perf_counter() - started, "run": str(path)})
+    several = [change for change in changes if "|" in change.partition("=")[2]]
+    fixed = [change for change in changes if change not in several]
+    if len(several) > 1:
+        raise ArgumentError(
+            f"one key at a time may have several values, got {' and '.join(several)}"
+        )
+    found: dict[str, Any]
+    if several:
+        key, _, text = several[0].partition("=")
+        values = text.split("|")
+        turns = [evaluate(path, split, [*fixed, f"{key}={value}"]) for value in values]
+        found = {key: values, **{name: [one[name] for one in turns] for name in turns[0]}}
+    else:
+        found = dict(evaluate(path, split, fixed))
+    tell({**found, "seconds": time.perf_counter() - started, "run": str(path)})
 
 
 def run_tune(name: str, changes: Sequence[str], trials: int, path: Path) -> None:

@@ -193,3 +193,28 @@ def test_each_object_is_taken_once_by_the_surest_answer() -> None:
     assert match(found, truth).tolist() == [-1, 1, -1, 0]
     assert match(found, objects([], [])).tolist() == [-1] * 4
     assert match(objects([], [], []), truth).tolist() == []
+
+
+def test_dice_is_of_the_pixels_of_sure_answers_class_by_class() -> None:
+    """Class a: half of a square is found twice over; class b: all, and as much elsewhere."""
+    half = [0.0, 0, 10, 20]
+    truth = objects([A, B], [0, 1])
+    found = objects(
+        [half, half, B, [0.0, 80, 40, 120], A], [0, 0, 1, 1, 0], [0.9, 0.6, 0.9, 0.5, 0.4]
+    )
+    figures = computed(
+        [{**found, "masks": masks_of(found["boxes"])}],
+        [{**truth, "masks": masks_of(truth["boxes"])}],
+    )
+    a, b = 2 * 200 / (200 + 400), 2 * 1600 / (3200 + 1600)
+    assert figures["mask_dice"] == pytest.approx((a + b) / 2)
+
+
+def test_dice_without_an_answer_is_zero() -> None:
+    truth = objects([A], [0])
+    none = objects([], [], [])
+    figures = computed(
+        [{**none, "masks": torch.zeros(0, SIZE, SIZE)}],
+        [{**truth, "masks": masks_of(truth["boxes"])}],
+    )
+    assert figures["mask_dice"] == 0

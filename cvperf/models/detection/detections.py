@@ -20,6 +20,7 @@ def select_detections(
     score_threshold: float,
     nms_threshold: float,
     max_detections: int,
+    soft_sigma: float | None = None,
     least_side: float = 1e-2,
 ) -> list[Target]:
     """The best boxes of each image after suppression within each class, all images in one call.
@@ -33,6 +34,7 @@ def select_detections(
         score_threshold: what scores must be above.
         nms_threshold: overlap above which the weaker of two boxes of a class goes.
         max_detections: of an image.
+        soft_sigma: lower the scores of what overlaps, by ``ops.soft_nms``, in place of dropping it.
         least_side: pixels, below which a box is none.
 
     Returns:
@@ -45,12 +47,30 @@ def select_detections(
     keep = ((boxes[:, 2:] - boxes[:, :2]) >= least_side).all(1)
     boxes, of, labels = boxes[keep], of[keep], classes[keep] + 1
     best = scores[rows, classes][keep].to(boxes.dtype)
+    if soft_sigma is not None:
+        answers = []
+        for image in range(len(sizes)):
+            these = torch.nonzero(of == image).squeeze(1)
+            answers.append(
+                _softened(boxes[these], labels[these], best[these], soft_sigma, score_threshold)
+            )
+        return [{name: each[name][:max_detections] for name in each} for each in answers]
     groups = of * (scores.shape[1] + 1) + labels
     kept = ops.batched_nms(boxes, best, groups, nms_threshold)
     return [
         {"boxes": boxes[each], "labels": labels[each], "scores": best[each]}
         for each in (these[:max_detections] for these in by_image(kept, of, len(sizes)))
     ]
+
+
+def _softened(boxes: Tensor, labels: Tensor, scores: Tensor, sigma: float, least: float) -> Target:
+    """One image's detections after Soft-NMS within each class, by descending decayed score."""
+    # Classes apart: in places that no box of another class reaches.
+    apart = boxes + (labels * (boxes.max() + 1))[:, None] if len(boxes) else boxes
+    kept, decayed = ops.soft_nms(
+        apart, scores, method="gaussian", sigma=sigma, score_threshold=least
+    )
+    return {"boxes": boxes[kept], "labels": labels[kept], "scores": decayed}
 
 
 def clip_boxes(boxes: Tensor, sizes: Sequence[Size], images: Tensor) -> Tensor:

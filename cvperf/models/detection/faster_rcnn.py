@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cvperf.errors import ArgumentError
 from cvperf.models.detection.anchors import AnchorGenerator
 from cvperf.models.detection.backbone import channels_of, create_backbone
-from cvperf.models.detection.box_head import BoxPredictor, ConvHead, PyramidPool, TwoLayerHead
+from cvperf.models.detection.box_head import (
+    BoxPredictor,
+    ConvHead,
+    PartHead,
+    PyramidPool,
+    TwoLayerHead,
+)
 from cvperf.models.detection.roi_heads import RoIHeads
 from cvperf.models.detection.rpn import RegionProposals, RPNHead
 from cvperf.models.detection.transform import Resize, Target, check_targets, size_of
@@ -128,6 +135,7 @@ def faster_rcnn(
     version: int = 1,
     trainable_layers: int = 5,
     norm: str = "batch",
+    box_head: str = "",
     anchors: Sequence[Sequence[float]] | None = None,
     resize: Options | None = None,
     rpn: Options | None = None,
@@ -142,6 +150,8 @@ def faster_rcnn(
             pyramid, a deeper head of proposals, convolutions in the head of boxes.
         trainable_layers: stages of the backbone that learn.
         norm: of the backbone, ``"batch"`` or ``"frozen"``.
+        box_head: ``"layers"``, ``"convolutions"`` or, for objects that others hide, ``"parts"``
+            (:class:`PartHead`); by default that of the version.
         anchors: their sizes for each of five levels, in pixels.
         resize: options of :class:`Resize`, such as ``min_size``.
         rpn: options of :class:`RegionProposals`, such as ``after_nms``.
@@ -155,7 +165,7 @@ def faster_rcnn(
         backbone, trainable_layers=trainable_layers, norm=norm, fpn_norm=fpn_norm
     )
     channels = channels_of(body)
-    boxes = box_parts(channels, num_classes, scale, version)
+    boxes = box_parts(channels, num_classes, scale, version, box_head)
     return FasterRCNN(
         Resize(**{**scale.resize, **(resize or {})}),
         body,
@@ -164,14 +174,20 @@ def faster_rcnn(
     )
 
 
+_BOX_HEADS: Mapping[str, Callable[[int, int], nn.Module]] = {
+    "layers": lambda channels, width: TwoLayerHead(channels * BOX_BINS**2, width),
+    "convolutions": lambda channels, width: ConvHead(channels, BOX_BINS, width),
+    "parts": lambda channels, width: PartHead(channels, BOX_BINS, width),
+}
+
+
 def box_parts(
-    channels: int, num_classes: int, scale: Scale, version: int
+    channels: int, num_classes: int, scale: Scale, version: int, box_head: str = ""
 ) -> tuple[nn.Module, nn.Module, nn.Module]:
     """Pool, head and predictor of boxes."""
-    head: nn.Module
-    if version == 2:
-        head = ConvHead(channels, BOX_BINS, scale.width)
-    else:
-        head = TwoLayerHead(channels * BOX_BINS**2, scale.width)
+    kind = box_head or ("convolutions" if version == 2 else "layers")
+    if kind not in _BOX_HEADS:
+        raise ArgumentError(f"box_head must be one of {', '.join(_BOX_HEADS)}; got {box_head!r}")
+    head = _BOX_HEADS[kind](channels, scale.width)
     pool = PyramidPool(BOX_BINS, scale.canonical_scale)
     return pool, head, BoxPredictor(scale.width, num_classes)

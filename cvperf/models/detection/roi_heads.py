@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from cvperf import ops
+from cvperf.errors import ArgumentError
 from cvperf.models.detection.coder import BoxCoder
 from cvperf.models.detection.detections import select_detections
 from cvperf.models.detection.matching import BETWEEN, Matcher, balanced_sample
@@ -26,12 +27,14 @@ class Sample:
         labels: int64 [k], 0 for background.
         objects: int64 [k], which of the image's objects a proposal is of; less than 0 for none.
         truth: [n, 4], the objects' boxes.
+        weights: [k], how much a proposal's class counts; None: all alike.
     """
 
     boxes: Tensor
     labels: Tensor
     objects: Tensor
     truth: Tensor
+    weights: Tensor | None = None
 
     def pairs(self) -> tuple[Tensor, Tensor]:
         """The objects' boxes and the proposals' for what is not background: [p, 4] each."""
@@ -55,6 +58,10 @@ class RoIHeads(nn.Module):
         score_threshold: what a detection's score must be above.
         nms_threshold: overlap above which the weaker detection of a class goes.
         max_detections: of an image.
+        soft_sigma: where given, overlap does not drop a detection of a class but lowers its score
+            by ``exp(-iou ** 2 / soft_sigma)`` (Soft-NMS): what lies behind another is kept.
+        hidden_weight: the class loss of a proposal counts ``1 + hidden_weight * (1 - visible)``
+            times, where targets say by ``visible`` [n] which share of an object is seen.
 
     Source: Girshick, "Fast R-CNN", ICCV 2015; He et al., "Mask R-CNN", ICCV 2017.
     """
@@ -74,6 +81,8 @@ class RoIHeads(nn.Module):
         score_threshold: float = 0.05,
         nms_threshold: float = 0.5,
         max_detections: int = 100,
+        soft_sigma: float | None = None,
+        hidden_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.box_pool = box_pool
@@ -89,6 +98,8 @@ class RoIHeads(nn.Module):
         self.score_threshold = score_threshold
         self.nms_threshold = nms_threshold
         self.max_detections = max_detections
+        self.soft_sigma = soft_sigma
+        self.hidden_weight = hidden_weight
 
     @property
     def has_masks(self) -> bool:
@@ -149,6 +160,7 @@ class RoIHeads(nn.Module):
             score_threshold=self.score_threshold,
             nms_threshold=self.nms_threshold,
             max_detections=self.max_detections,
+            soft_sigma=self.soft_sigma,
         )
 
     def _add_masks(self, features: Sequence[Tensor], detections: Sequence[Target]) -> None:
@@ -183,7 +195,21 @@ class RoIHeads(nn.Module):
         labels[positive] = target["labels"][matched[positive]]
         chosen = torch.cat(balanced_sample(labels, self.samples, self.positive_share))
         chosen = chosen.sort().values
-        return Sample(proposals[chosen], labels[chosen], matched[chosen], truth)
+        labels, matched = labels[chosen], matched[chosen]
+        weights = self._weights(labels, matched, target) if self.hidden_weight else None
+        return Sample(proposals[chosen], labels, matched, truth, weights)
+
+    def _weights(self, labels: Tensor, objects: Tensor, target: Target) -> Tensor:
+        """By how much each proposal's class counts: [k]."""
+        if "visible" not in target:
+            raise ArgumentError(
+                "hidden_weight needs targets with visible [n], the share of each object that is "
+                f"seen; a target has {', '.join(sorted(target))}"
+            )
+        weights = torch.ones_like(labels, dtype=target["visible"].dtype)
+        positive = labels > 0
+        weights[positive] += self.hidden_weight * (1 - target["visible"][objects[positive]])
+        return weights
 
     def _box_losses(
         self, logits: Tensor, deltas: Tensor, samples: Sequence[Sample]
@@ -195,8 +221,11 @@ class RoIHeads(nn.Module):
         moved = deltas[positive, labels[positive]]
         wanted = torch.cat([self.coder.encode(*each.pairs()) for each in samples])
         box_loss = F.smooth_l1_loss(moved, wanted, beta=1 / 9, reduction="sum")
+        weights = [each.weights for each in samples if each.weights is not None]
         return {
-            "loss_classifier": F.cross_entropy(logits, labels),
+            "loss_classifier": _cross_entropy(
+                logits, labels, torch.cat(weights) if weights else None
+            ),
             "loss_box_reg": box_loss / len(labels),
         }
 
@@ -214,6 +243,13 @@ class RoIHeads(nn.Module):
             for target, (each, keep) in zip(targets, drawn, strict=True)
         ]
         return F.binary_cross_entropy_with_logits(logits, torch.cat(wanted))
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean over rows, weighted where there are weights [rows]."""
+    if weights is None:
+        return F.cross_entropy(logits, labels)
+    return (F.cross_entropy(logits, labels, reduction="none") * weights).sum() / weights.sum()
 
 
 def _crop(masks: Tensor, boxes: Tensor, objects: Tensor, side: int) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-_KNOWN = ("boxes", "labels", "masks")
+_KNOWN = ("boxes", "labels", "masks", "visible")
 
 
 def to_model(targets: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:

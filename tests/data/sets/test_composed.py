@@ -12,7 +12,8 @@ from PIL import Image
 
 from cvperf.data import load
 from cvperf.data.sets import composed
-from cvperf.data.sets.composed import BACKGROUNDS, Layout, Stock, compose, cut_out
+from cvperf.data.sets.composed import BACKGROUNDS
+from cvperf.data.sets.composing import Layout, Stock, compose, cut_out
 from cvperf.data.sets.rotated import turned
 from cvperf.errors import ArgumentError
 
@@ -59,6 +60,28 @@ def test_a_later_item_hides_an_earlier_one() -> None:
     assert scene.masks[0].sum() < 28 * 28
 
 
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_occluders_hide_the_share_that_was_asked_for(share: float) -> None:
+    """A square loses whole rows or columns, so the share is met to one of them."""
+    for index in range(20):
+        key = (5, index)
+        plain = compose(squares(), Layout(96, (1, 4), (1.0, 1.5)), key)
+        hidden = compose(squares(), Layout(96, (1, 4), (1.0, 1.5), hidden=(share, share)), key)
+        assert hidden.labels.tolist() == plain.labels.tolist()
+        lines = 1 / np.minimum(*(plain.boxes[:, 2:] - plain.boxes[:, :2]).T)
+        left = hidden.visible / plain.visible
+        assert (np.abs(left - (1 - share)) <= lines * 1.5).all()
+        assert (hidden.masks <= plain.masks).all()  # what is seen was seen before
+        assert (hidden.image[hidden.owner > 0] == plain.image[hidden.owner > 0]).all()
+
+
+def test_occluders_are_of_the_split_s_photos(root: Path) -> None:
+    options = {"count": 5, "size": 64, "scale": [1, 1.5], "root": root, "kind": "detection"}
+    for image, target in load("composed", "test", hidden=[0.2, 0.6], **options):
+        around = image[:, target["masks"].sum(0) == 0]
+        assert set(around.unique().tolist()) <= {13, 14}  # the greys of the test's two photos
+
+
 def test_an_item_keeps_its_dark_inside_and_loses_faint_noise_around_it() -> None:
     item = np.zeros((28, 28), np.uint8)
     item[5:20, 5:20] = 200
@@ -102,15 +125,26 @@ def test_splits_share_neither_photos_nor_items(root: Path) -> None:
     stocks = {split: composed._stock(split, root) for split in BACKGROUNDS}
     photos = {split: {int(one[0, 0, 0]) for one in stock.photos} for split, stock in stocks.items()}
     assert {name: len(found) for name, found in photos.items()} == {
-        "train": 4,
+        "train": 10,
         "validation": 2,
         "test": 2,
     }
-    assert len(set.union(*photos.values())) == 8
+    assert len(set.union(*photos.values())) == 14
     items = {split: {int(item[0, 0]) for item in stock.items} for split, stock in stocks.items()}
     assert items["train"] | items["validation"] == set(range(30, 130))
     assert len(items["train"] & items["validation"]) == 0
     assert items["test"] == set(range(236, 256))
+
+
+@pytest.mark.parametrize("kind", ["labels", "detection"])
+def test_grey_pictures_are_the_same_scenes(root: Path, kind: str) -> None:
+    options = {"count": 3, "size": 64, "scale": [1, 1.5], "root": root, "kind": kind}
+    coloured = load("composed", "test", **options)
+    grey = load("composed", "test", channels=1, **options)
+    for (one, _), (other, _) in zip(coloured, grey, strict=True):
+        luma = (one.double() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0)
+        assert other.shape == (1, 64, 64)
+        assert (other[0] - luma).abs().max() <= 1
 
 
 def test_kinds_tell_the_same_of_the_same_scenes(root: Path) -> None:
@@ -136,11 +170,21 @@ def test_a_split_may_have_a_count_of_its_own(root: Path) -> None:
         load("composed", "validation", count=count, size=64, root=root)
 
 
+def test_a_split_may_have_as_many_items_as_it_likes(root: Path) -> None:
+    options = {"count": 8, "size": 90, "scale": [1, 1], "visible": 0, "root": root}
+    items = {"train": [6, 6], "test": [1, 1]}
+    for split, (number, _) in items.items():
+        scenes = load("composed", split, kind="detection", items=items, **options)
+        assert {len(target["labels"]) for _, target in scenes} == {number}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"kind": "boxes"}, "kind must be one of labels, detection"),
         ({"items": [3, 1]}, "items must be two numbers in order, 1 or more"),
+        ({"channels": 2}, "channels must be 3, or 1 for grey, got 2"),
+        ({"hidden": 0.95}, "hidden must be two numbers in order, 0 to 0.9, got"),
         ({"scale": 2.0}, "scale must be two numbers in order"),
         ({"size": 40}, r"size must be 56 \(the largest item, scale 2.0\) to 90"),
         ({"size": 128}, "to 90 .*got 128"),

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cvperf.data.sets.composed import Detection, Layout, Stock
+from cvperf.data.sets.composed import Detection
+from cvperf.data.sets.composing import Layout, Stock
 from cvperf.errors import ArgumentError
 from cvperf.models.detection.anchor_fit import (
     cluster_shapes,

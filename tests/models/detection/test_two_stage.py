@@ -107,7 +107,7 @@ def test_a_scene_learnt_by_heart_is_found(name):
 @pytest.mark.parametrize("name", MASKED)
 def test_masks_of_a_scene_learnt_by_heart_cover_it(name):
     image, target = scene()
-    model = learn(made(name, roi_heads={"samples": 32}), name, steps=30)
+    model = learn(made(name, roi_heads={"samples": 32}), name, steps=60)
     with torch.no_grad():
         found = model([image])[0]
     for label, mask in zip(target["labels"], target["masks"], strict=True):

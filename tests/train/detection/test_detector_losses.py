@@ -61,7 +61,7 @@ def test_images_become_floats_and_classes_count_from_1() -> None:
 
 def test_the_model_is_not_told_what_it_does_not_learn() -> None:
     target = {"boxes": torch.zeros(1, 4), "labels": torch.zeros(1).long(), "visible": torch.ones(1)}
-    assert set(to_model([target])[0]) == {"boxes", "labels"}
+    assert set(to_model([{**target, "area": torch.ones(1)}])[0]) == {"boxes", "labels", "visible"}
 
 
 def test_losses_are_weighted_by_name() -> None:
