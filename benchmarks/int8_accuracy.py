@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path, nargs="*", default=[], help="folders of more")
     parser.add_argument("--observer", nargs="*", default=["minmax", "histogram"])
     parser.add_argument("--crops", action="store_true")
+    parser.add_argument("--weight-bits", type=int, default=8, choices=(4, 7, 8))
     parser.add_argument("--skip", nargs="*", default=[], help="layers to leave in float")
     parser.add_argument("--loss", type=float, nargs="*", default=[], help="also mixed plans")
     asked = parser.parse_args(argv)
@@ -109,7 +110,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     measure("bfloat16", cvperf.Bf16Config())
     for observer in asked.observer:
         config = cvperf.Int8Config(
-            calibration=calibration, observer=observer, skip=tuple(asked.skip)
+            calibration=calibration,
+            observer=observer,
+            skip=tuple(asked.skip),
+            weight_bits=asked.weight_bits,
         )
         measure(observer, config)
         if asked.loss:

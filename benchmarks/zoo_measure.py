@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import cvperf
+from cvperf import _C
 from cvperf.bench.contender import Contender
 from cvperf.bench.peers.torch import inference
 from cvperf.bench.timing import Plan, measure
@@ -169,7 +170,11 @@ def times(runs: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, An
     contenders = [Contender(run, context=inference) for run in runs.values()]
     plan = Plan(seconds=seconds, min_samples=7, max_samples=60, precision=0.01)
     timings = measure(contenders, plan)
-    found: dict[str, Any] = {"threads": torch.get_num_threads(), "seconds": seconds}
+    found: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
+        "seconds": seconds,
+        "isa": _C.isa(),
+    }
     for name, timing in zip(runs, timings, strict=True):
         found[f"{name}_ms"] = timing.median
         found[f"{name}_p20_ms"] = timing.percentile(20)

@@ -157,6 +157,11 @@ def _remarks(rows: Mapping[str, Row]) -> list[str]:
         "The answer hardly depends on the photo": alike,
         "In parts, and why": split,
         "What torch still runs": left,
+        "Timed without AVX-512": {
+            key: row["isa"]
+            for key, row in done.items()
+            if not row.get("isa", "avx512").startswith("avx512")
+        },
         "Left out": dict(zoo.LEFT_OUT),
     }
     parts = [

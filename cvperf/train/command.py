@@ -42,7 +42,8 @@ def run_recipe(name: str, changes: Sequence[str], path: Path | None) -> None:
 def run_evaluate(path: Path, split: str, changes: Sequence[str] = ()) -> None:
     """Figures of a run's best model, as one line of JSON.
 
-    Of a change ``key=a|b|c`` every value has its turn, and each figure is a list: a curve.
+    Of a change ``key=a|b|c`` every value has its turn, and each figure is a list, a curve, with
+    None where a value has no such figure.
 
     Raises:
         ArgumentError: there are two such changes, or :func:`evaluate` raises it.
@@ -59,7 +60,9 @@ def run_evaluate(path: Path, split: str, changes: Sequence[str] = ()) -> None:
         key, _, text = several[0].partition("=")
         values = text.split("|")
         turns = [evaluate(path, split, [*fixed, f"{key}={value}"]) for value in values]
-        found = {key: values, **{name: [one[name] for one in turns] for name in turns[0]}}
+        names = dict.fromkeys(name for one in turns for name in one)
+        # What no object is of has no figure: none of 50 pixels where all are half hidden.
+        found = {key: values, **{name: [one.get(name) for one in turns] for name in names}}
     else:
         found = dict(evaluate(path, split, fixed))
     tell({**found, "seconds": time.perf_counter() - started, "run": str(path)})

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from cvperf import _C
 from cvperf.benchmarks import optimize_models, zoo, zoo_measure, zoo_page
 from cvperf.benchmarks.zoo import Entry
 from cvperf.benchmarks.zoo_detectors import agreement
@@ -105,6 +106,7 @@ def test_a_row_tells_coverage_errors_and_times() -> None:
     assert 0 < found["cvperf_error"] < 1e-5
     assert 0 < found["torch_error"] < 1e-5
     assert min(found["cvperf_ms"], found["torch_ms"]) > 0
+    assert found["isa"] == _C.isa()
 
 
 @pytest.mark.usefixtures("noise")
@@ -243,8 +245,8 @@ def test_a_crash_is_a_row(code: str, failed: str, monkeypatch: pytest.MonkeyPatc
 
 def test_the_page_has_every_row_and_says_what_is_wrong() -> None:
     rows = {
-        A.key: ROW,
-        B.key: ROW | {"cvperf_error": 0.5, "differs": 0.0, "split": "it branches"},
+        A.key: ROW | {"isa": "avx512_bf16"},
+        B.key: ROW | {"cvperf_error": 0.5, "differs": 0.0, "split": "it branches", "isa": "avx2"},
         "torchvision/vgg13": {"failed": "ended by signal 11"},
         "torchvision.detection/ssd300_vgg16": {
             "covered": 0.9, "split": "boxes", "boxes": 9, "torch_boxes": 10, "same_boxes": 8,
@@ -260,6 +262,7 @@ def test_the_page_has_every_row_and_says_what_is_wrong() -> None:
     assert "- vgg11: differs by 0.0e+00 of its scale" in said
     assert "- vgg11: it branches" in said
     assert "- alexnet: 2 x aten::pad" in said
+    assert "## Timed without AVX-512\n\n- vgg11: avx2\n" in said
     waiting = said.split("## Not run yet")[1].split(", ")
     assert "vgg13" not in waiting
     assert "vgg13_bn" in waiting

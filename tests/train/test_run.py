@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from cvperf.cli import app
-from cvperf.train import catalogue, checkpoint, tune
+from cvperf.train import catalogue, checkpoint, command, tune
 
 RECIPE = """
 about: digits
@@ -87,6 +87,27 @@ def test_its_best_model_can_be_judged_again(finished) -> None:
     assert code == 0
     assert again["accuracy"] == line["accuracy"]
     assert cvperf("evaluate", folder, "--split", "train")[1]["accuracy"] > 0.6
+
+
+def test_a_change_with_several_values_is_a_curve(finished) -> None:
+    folder, line, _ = finished
+    code, curve, _ = cvperf("evaluate", folder, "loss.label_smoothing=0|0.5", "batch_size=10")
+    assert code == 0
+    assert curve["loss.label_smoothing"] == ["0", "0.5"]
+    assert curve["accuracy"] == [line["accuracy"]] * 2
+    assert curve["loss"][0] < curve["loss"][1]
+    code, _, said = cvperf("evaluate", folder, "seed=0|1", "batch_size=8|16")
+    assert code == 2
+    assert "one key at a time may have several values, got seed=0|1 and batch_size=8|16" in said
+
+
+def test_what_a_value_has_no_figure_of_is_none_in_the_curve(monkeypatch, capsys) -> None:
+    """As where no object of a size is left."""
+    figures = {"a=1": {"ap": 0.5}, "a=2": {"ap": 0.4, "ap_large": 0.3}}
+    monkeypatch.setattr(command, "evaluate", lambda path, split, changes: figures[changes[-1]])
+    command.run_evaluate(Path("run"), "", ["a=1|2"])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ap"], told["ap_large"]) == ([0.5, 0.4], [None, 0.3])
 
 
 def test_a_finished_run_is_not_trained_again(finished, recipe: Path) -> None:
