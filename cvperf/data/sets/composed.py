@@ -78,8 +78,8 @@ def load(
     check_split(split)
     if kind not in KINDS:
         raise ArgumentError(f"kind must be one of {', '.join(KINDS)}; got {describe(kind)}")
-    count, items = _of_split("count", count, split), _of_split("items", items, split)
-    check_count("count", count)
+    scenes: int = _of_split("count", count, split)
+    check_count("count", scenes)
     check_count("seed", seed)
     check_number("visible", visible, "0 to 1")
     if channels not in (1, 3):
@@ -87,7 +87,7 @@ def load(
     shares = (hidden, hidden) if isinstance(hidden, int | float) else hidden
     layout = Layout(
         size,
-        _pair("items", items, 1),
+        _pair("items", _of_split("items", items, split), 1),
         _pair("scale", scale, 0.25),
         visible,
         _pair("hidden", shares, 0, 0.9),
@@ -97,10 +97,10 @@ def load(
     # Splits share the seed; their scenes must not.
     key = (seed, list(BACKGROUNDS).index(split))
     if kind == "detection":
-        return Detection(stock, layout, count, key, channels)
-    images = torch.empty(count, channels, size, size, dtype=torch.uint8)
-    present = torch.zeros(count, len(fashion_mnist.CLASSES))
-    for index in range(count):
+        return Detection(stock, layout, scenes, key, channels)
+    images = torch.empty(scenes, channels, size, size, dtype=torch.uint8)
+    present = torch.zeros(scenes, len(fashion_mnist.CLASSES))
+    for index in range(scenes):
         scene = compose(stock, layout, (*key, index))
         images[index] = _tensor(scene.image, channels)
         present[index, scene.labels] = 1
