@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from cvperf import ops
-from cvperf.errors import ArgumentError
+from cvperf.errors import ArgumentError, describe
 from cvperf.models.detection.coder import BoxCoder
 from cvperf.models.detection.detections import select_detections
 from cvperf.models.detection.matching import BETWEEN, Matcher, balanced_sample
@@ -201,10 +201,11 @@ class RoIHeads(nn.Module):
 
     def _weights(self, labels: Tensor, objects: Tensor, target: Target) -> Tensor:
         """By how much each proposal's class counts: [k]."""
-        if "visible" not in target:
+        if "visible" not in target or len(target["visible"]) != len(target["labels"]):
             raise ArgumentError(
-                "hidden_weight needs targets with visible [n], the share of each object that is "
-                f"seen; a target has {', '.join(sorted(target))}"
+                "hidden_weight needs targets with visible [n], the share that is seen of each of "
+                f"their boxes; one has {', '.join(f'{k} {describe(v)}' for k, v in target.items())}"
+                ". Transforms that drop boxes, as sanitize_boxes, leave it as it was"
             )
         weights = torch.ones_like(labels, dtype=target["visible"].dtype)
         positive = labels > 0

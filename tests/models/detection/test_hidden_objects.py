@@ -118,8 +118,9 @@ def test_objects_seen_whole_count_as_ever_and_hidden_ones_more():
     torch.testing.assert_close(hidden["loss_box_reg"], plain["loss_box_reg"])
 
 
-def test_without_what_is_seen_the_weight_is_refused():
+@pytest.mark.parametrize("visible", [{}, {"visible": torch.ones(3)}])
+def test_without_what_is_seen_of_each_box_the_weight_is_refused(visible):
     model = create_detector("faster-rcnn", 3, roi_heads={"hidden_weight": 1.0})
     image, target = scene()
     with pytest.raises(ArgumentError, match=r"hidden_weight needs targets with visible \[n\]"):
-        model([image], [target])
+        model([image], [{**target, **visible}])
