@@ -52,7 +52,7 @@ class Scene:
         image: uint8 [size, size, 3].
         owner: uint8 [size, size]: the item that a pixel shows, counted from 1; 0: the photo.
         labels: int64 [n].
-        visible: float32 [n], share of an item's pixels that no later item hides.
+        visible: float32 [n], share of an item's pixels that nothing before it hides.
     """
 
     image: np.ndarray

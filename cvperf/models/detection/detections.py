@@ -48,12 +48,11 @@ def select_detections(
     boxes, of, labels = boxes[keep], of[keep], classes[keep] + 1
     best = scores[rows, classes][keep].to(boxes.dtype)
     if soft_sigma is not None:
-        answers = []
-        for image in range(len(sizes)):
-            these = torch.nonzero(of == image).squeeze(1)
-            answers.append(
-                _softened(boxes[these], labels[these], best[these], soft_sigma, score_threshold)
-            )
+        every = torch.arange(len(of), device=of.device)
+        answers = [
+            _softened(boxes[these], labels[these], best[these], soft_sigma, score_threshold)
+            for these in by_image(every, of, len(sizes))
+        ]
         return [{name: each[name][:max_detections] for name in each} for each in answers]
     groups = of * (scores.shape[1] + 1) + labels
     kept = ops.batched_nms(boxes, best, groups, nms_threshold)
