@@ -21,8 +21,8 @@ $(BIN)/python:
 
 $(STAMP): pyproject.toml $(NATIVE) | $(BIN)/python
 	@echo "== installing torch, then cvperf with its tools (native build: under 2 minutes)"
-	$(BIN)/pip install --quiet 'torch>=2.10' 'torchvision>=0.25'
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile 'torch>=2.10' 'torchvision>=0.25'
+	$(BIN)/pip install --quiet --no-compile --editable '.[dev]'
 	@touch $@
 
 demo: $(STAMP)

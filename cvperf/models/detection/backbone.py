@@ -121,8 +121,9 @@ def resnet_fpn(
 class SmallFPN(nn.Module):
     """A light residual network with a feature pyramid, for pictures of 100 to 300 pixels.
 
-    One residual block a stage. It takes a batch [N, 3, H, W] and answers with an ordered dict of
-    maps [N, out, h, w], finest first; ``out_channels`` is ``out``.
+    Objects of 30 pixels are told apart by details of a few, so the first convolution sees every
+    pixel, with few channels. One residual block a stage. It takes a batch [N, 3, H, W] and answers
+    with an ordered dict of maps [N, out, h, w], finest first; ``out_channels`` is ``out``.
 
     Args:
         channels: of the stages, whose strides are 4, 8, 16 and 32.
@@ -133,17 +134,19 @@ class SmallFPN(nn.Module):
 
     def __init__(
         self,
-        channels: Sequence[int] = (32, 64, 128, 192),
-        out: int = 64,
+        channels: Sequence[int] = (32, 64, 96, 128),
+        out: int = 32,
         extra_blocks: ExtraFPNBlock | None = None,
         levels: Sequence[int] = (0, 1, 2, 3),
     ) -> None:
         super().__init__()
         stem = channels[0] // 2
-        self.stem = _halving(3, stem, nn.ReLU())
+        self.stem = nn.Sequential(
+            *_normed(3, stem // 2), nn.ReLU(), nn.MaxPool2d(2), *_normed(stem // 2, stem), nn.ReLU()
+        )
         inputs = (stem, *channels)
         self.stages = nn.ModuleList(
-            resnet.BasicBlock(before, after, stride=2, downsample=_halving(before, after))
+            resnet.BasicBlock(before, after, stride=2, downsample=_normed(before, after, 2))
             for before, after in zip(inputs, channels, strict=False)
         )
         for module in self.modules():
@@ -165,8 +168,8 @@ class SmallFPN(nn.Module):
 
 
 def small_fpn(
-    channels: Sequence[int] = (32, 64, 128, 192),
-    out: int = 64,
+    channels: Sequence[int] = (32, 64, 96, 128),
+    out: int = 32,
     *,
     extra_blocks: ExtraFPNBlock | None = None,
     levels: Sequence[int] = (0, 1, 2, 3),
@@ -176,7 +179,7 @@ def small_fpn(
     return made.to(memory_format=torch.channels_last)
 
 
-def _halving(inputs: int, filters: int, *more: nn.Module) -> nn.Sequential:
-    """A convolution of stride 2 with batch norm."""
-    convolution = nn.Conv2d(inputs, filters, 3, stride=2, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(filters), *more)
+def _normed(inputs: int, filters: int, stride: int = 1) -> nn.Sequential:
+    """A convolution with batch norm."""
+    convolution = nn.Conv2d(inputs, filters, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(filters))

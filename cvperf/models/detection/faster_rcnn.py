@@ -106,7 +106,7 @@ _SMALL = Scale(
     width=256,
     resize={"min_size": None},
     rpn={"before_nms": (500, 300), "after_nms": (300, 150), "samples": 128},
-    roi_heads={"samples": 64},
+    roi_heads={"samples": 64, "positive_share": 0.5},
 )
 
 
