@@ -20,11 +20,17 @@ NVCC = nvcc.find()
 
 
 def files() -> dict[tuple[str, int], list[Kernel]]:
-    """(file, capability) -> the kernels of it that ship for that."""
-    found: dict[tuple[str, int], list[Kernel]] = {}
-    for capability, gpu in ARCHITECTURES.items():
+    """(file, capability) -> kernels of it, each once: for the newest GPU that it ships for.
+
+    For all of its GPUs each is compiled by the library that ships; see test_offline.py.
+    """
+    newest: dict[Kernel, int] = {}
+    for capability, gpu in sorted(ARCHITECTURES.items()):
         for kernel in launched(gpu, [call.run for call in shipped.calls()]):
-            found.setdefault((kernel.file, capability), []).append(kernel)
+            newest[kernel] = capability
+    found: dict[tuple[str, int], list[Kernel]] = {}
+    for kernel, capability in newest.items():
+        found.setdefault((kernel.file, capability), []).append(kernel)
     return found
 
 
