@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from fnmatch import fnmatch
-from inspect import signature
 from typing import Any
 
 import torch
@@ -46,15 +45,9 @@ def build(config: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
     kind = _class(config.name)
     groups = _groups(config, model)
     try:
-        return kind(groups, lr=config.lr, **_pace(kind, config.options), **config.options)
+        return kind(groups, lr=config.lr, **config.options)
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"optimizer {config.name!r}: {error}") from error
-
-
-def _pace(kind: Any, options: Mapping[str, Any]) -> dict[str, bool]:
-    """``fused`` where the optimiser has it: torch's default is a loop over the parameters."""
-    own = {"fused", "foreach", "differentiable"} & options.keys()  # one excludes another
-    return {"fused": True} if "fused" in signature(kind).parameters and not own else {}
 
 
 def _class(name: str) -> Any:
