@@ -27,8 +27,10 @@ from cvperf.bench.contender import Contender
 from cvperf.bench.report.paired import ratio
 from cvperf.bench.report.text import with_interval
 from cvperf.bench.timing import Plan, Timing, measure
+from cvperf.benchmarks.detectors import spread
 from cvperf.data.sets import composed
 from cvperf.models.detection import create_detector
+from cvperf.train.detection.labels import to_floats, to_model
 
 TOLERANCE = 1e-3
 """Relative, of each loss: batch norm over a small batch makes much of a rounding."""
@@ -41,9 +43,8 @@ Losses = dict[str, float]
 def scenes(images: int, side: int) -> Batch:
     """Images, 0 to 1, and targets whose labels count from 1."""
     chosen = composed.load("train", count=images, size=side, kind="detection", items=(3, 8))
-    pairs = [chosen[index] for index in range(images)]
-    targets = [{**target, "labels": target["labels"] + 1} for _, target in pairs]
-    return [image / 255 for image, _ in pairs], targets
+    pictures, targets = zip(*(chosen[index] for index in range(images)), strict=True)
+    return list(to_floats(pictures)), to_model(targets)
 
 
 def models(side: int) -> tuple[Any, nn.Module]:
@@ -104,9 +105,8 @@ def table(timings: Sequence[Timing], apart: float, title: str) -> Table:
     found = Table("contender", "ms", "over ours", title=title)
     names = ("torchvision", "torchvision, channels-last", "cvperf")
     for name, timing in zip(names, timings, strict=True):
-        low, high = timing.percentile(20), timing.percentile(80)
-        spread = f"{timing.median:.0f} ({low:.0f} to {high:.0f})"
-        found.add_row(name, spread, with_interval(ratio(timing.samples_ms, timings[-1].samples_ms)))
+        over = ratio(timing.samples_ms, timings[-1].samples_ms)
+        found.add_row(name, spread(timing), with_interval(over))
     found.caption = f"losses of the first step within {apart:.1e}"
     return found
 

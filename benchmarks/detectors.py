@@ -272,13 +272,14 @@ def table(rows: Sequence[Row]) -> Table:
     for row in rows:
         check = row.check if row.right else f"[red]WRONG[/red] {row.check}"
         eager = (row.eager, row.channels_last)
-        times = [_spread(each) for each in (*eager, row.ours)]
+        times = [spread(each) for each in (*eager, row.ours)]
         ratios = [with_interval(row.ratio(each)) for each in eager]
         found.add_row(row.detector, row.way, *times, *ratios, check)
     return found
 
 
-def _spread(timing: Timing) -> str:
+def spread(timing: Timing) -> str:
+    """Its median, and the 20th and 80th percentile, in milliseconds."""
     low, high = timing.percentile(20), timing.percentile(80)
     return f"{timing.median:.1f} ({low:.1f} to {high:.1f})"
 
