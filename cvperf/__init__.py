@@ -4,7 +4,7 @@
 serve them to models you did not write; ``cvperf.optimize`` turns such a model into a plan of fused
 kernels, ``cvperf.save`` and ``cvperf.load`` keep that as a file; ``cvperf.explain`` says who ran
 what, and why; ``cvperf.profile`` says where time goes; ``cvperf.from_onnx`` makes a torch module of
-an ONNX file.
+an ONNX file; ``cvperf.keep_freed_memory`` makes steps of training faster.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cvperf.dropin.prepare_qat import prepare_qat
     from cvperf.dropin.saving import load, save
     from cvperf.dropin.sensitivity import sensitivity
+    from cvperf.memory import keep_freed_memory
     from cvperf.onnx import from_onnx
     from cvperf.profiler import profile
 
@@ -43,6 +44,7 @@ __all__ = [
     "enable",
     "explain",
     "from_onnx",
+    "keep_freed_memory",
     "load",
     "nn",
     "ops",
@@ -62,6 +64,7 @@ _MODULES = {
     "cvperf.dropin.prepare_qat": ("prepare_qat",),
     "cvperf.dropin.saving": ("load", "save"),
     "cvperf.dropin.sensitivity": ("sensitivity",),
+    "cvperf.memory": ("keep_freed_memory",),
     "cvperf.onnx": ("from_onnx",),
     "cvperf.profiler": ("profile",),
 }

@@ -81,7 +81,8 @@ def _add_suite(suite: str, about: str) -> None:
             float | None, typer.Option(min=0.01, help="time of a contender on a case")
         ] = None,
         one_process: Annotated[
-            bool, typer.Option(help="models on a CPU: not a process for each contender")
+            bool,
+            typer.Option(help="models and training on a CPU: not a process for each contender"),
         ] = False,
         out: Annotated[Path | None, typer.Option(help="JSON Lines of the results")] = None,
     ) -> None:

@@ -31,9 +31,9 @@ _NETWORKS_APART = replace(_NETWORKS, seconds=6.0)
 
 
 def apart_by_default(suite: str, device: str) -> bool:
-    """Whether contenders of a suite have a process each: where their thread pools meet, and a case
-    is worth the seconds that starting them takes."""
-    return suite == "models" and device == "cpu"
+    """Whether contenders of a suite have a process each: where their thread pools or their settings
+    of memory meet, and a case is worth the seconds that starting them takes."""
+    return suite in ("models", "training") and device == "cpu"
 
 
 def plan(suite: str, seconds: float | None = None, apart: bool = False) -> Plan:

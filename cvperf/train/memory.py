@@ -1,8 +1,7 @@
-"""Memory of a training process: kept between steps, and a batch in parts when it does not fit."""
+"""A batch that does not fit into memory, in parts."""
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,27 +14,6 @@ if TYPE_CHECKING:
 
 # What torch's allocator for the CPU says; that of a GPU has an exception of its own.
 _CPU = ("not enough memory", "can't allocate memory")
-
-# Of glibc's malloc.h.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
-
-
-def keep_freed_memory() -> bool:
-    """Let the C library keep what this process frees, for the next step to take again.
-
-    It otherwise gives large blocks back to the system and has them mapped anew, page by page and
-    zeroed, in each step: a fifth of the time of a step of MobileNetV2 on the CPU. The process stays
-    as large as it ever was.
-
-    Returns:
-        Whether this C library (glibc) can be told.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    wanted = ((_TRIM_THRESHOLD, -1), (_MMAP_MAX, 0), (_ARENA_MAX, 1), (_TOP_PAD, 64 << 20))
-    told = [mallopt(name, value) for name, value in wanted]
-    return all(told)
 
 
 def ran_out(error: Exception) -> bool:

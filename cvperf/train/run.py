@@ -21,7 +21,6 @@ from cvperf.train.events import Events
 from cvperf.train.fabric import launched
 from cvperf.train.finished import model_in
 from cvperf.train.loop import Observer, fit
-from cvperf.train.memory import keep_freed_memory
 from cvperf.train.neighbours import pixel_accuracy
 from cvperf.train.probe import probe
 from cvperf.train.progress import Bars
@@ -65,7 +64,7 @@ def train(
         ArgumentError: a section does not fit, or the folder has a run of another recipe.
     """
     started = time.perf_counter()
-    keep_freed_memory()
+    cvperf.keep_freed_memory()
     exchange.check(recipe)
     task = task_of(recipe)
     fabric = launched(recipe.precision, recipe.processes)

@@ -222,7 +222,11 @@ def model_int8(problem: ModelInt8) -> Contender:
 
 def training(problem: Training) -> Contender:
     module, step = problem.trainee()
-    return Contender(step, lambda _: gradients(module), cvperf.use, note="in cvperf.use()")
+    # As `cvperf train` does. In a process of our own: in one for all it holds for the peers too.
+    on_cpu = next(module.parameters()).device.type == "cpu"
+    kept = on_cpu and cvperf.keep_freed_memory()
+    note = "in cvperf.use(), freed memory kept" if kept else "in cvperf.use()"
+    return Contender(step, lambda _: gradients(module), cvperf.use, note=note)
 
 
 def pipeline(problem: Pipeline) -> Contender:
