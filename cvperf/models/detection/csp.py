@@ -76,7 +76,8 @@ class Backbone(nn.Module):
     def __init__(self, width: int = 16, depth: int = 1) -> None:
         super().__init__()
         channels = [width * 2**stage for stage in range(5)]
-        self.stem = layer(3, width, stride=2)
+        # Every pixel is seen, with few channels: small objects are told apart by details.
+        self.stem = nn.Sequential(layer(3, width // 2), nn.MaxPool2d(2), layer(width // 2, width))
         self.stages = nn.ModuleList(
             nn.Sequential(layer(before, after, stride=2), CSP(after, after, blocks))
             for before, after, blocks in zip(

@@ -12,7 +12,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from cvperf.errors import ArgumentError
 from cvperf.models.detection.anchors import AnchorGenerator
-from cvperf.models.detection.backbone import create_backbone
+from cvperf.models.detection.backbone import create_backbone, small_fpn
 from cvperf.models.detection.transform import Resize, Size, Target, check_targets
 from cvperf.ops import batched_nms
 
@@ -70,9 +70,18 @@ def by_place(answers: Tensor, columns: int) -> Tensor:
 
 def pyramid(backbone: str, trainable_layers: int, norm: str) -> nn.Module:
     """A backbone to maps of strides 8 to 128, or to 64 for ``"small"``."""
-    extra = None if backbone == "small" else LastLevelP6P7(256, 256)
-    layers = {"trainable_layers": trainable_layers, "levels": (1, 2, 3)}
-    return create_backbone(backbone, extra_blocks=extra, norm=norm, **layers)  # type: ignore[arg-type]
+    levels = (1, 2, 3)
+    if backbone == "small":
+        # Twice the usual channels: a place of a map is all that tells the class.
+        return small_fpn(out=64, levels=levels)
+    extra = LastLevelP6P7(256, 256)
+    return create_backbone(
+        backbone,
+        trainable_layers=trainable_layers,
+        extra_blocks=extra,
+        norm=norm,
+        levels=levels,
+    )
 
 
 def octaves(smallest: float, levels: int) -> list[tuple[int, ...]]:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = ("ssd", "retinanet", "yolo", "yolact")
 CLASSES = 4
-STEPS = 60
+STEPS = 120
 # Batch norm's statistics of 2 x 2 places, which YOLO would have, are not those of evaluation.
 LEARNING: dict[str, Any] = {
     "ssd": {"size": 64},
