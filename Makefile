@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml $(NATIVE) | $(BIN)/python
 demo: $(STAMP)
 	@$(BIN)/cvperf bench demo
 
-test: lint types imports unit beside
+test: lint imports unit beside
 	@echo "== PASSED: lint, types, import contracts, tests, training, Triton and CUDA kernels, AddressSanitizer"
 
 lint: $(STAMP)
@@ -50,10 +50,10 @@ unit: $(STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not alone' $(addprefix --ignore=,$(ONE_THREAD))
 	@$(BIN)/python -m pytest -m alone tests/test_package.py tests/bench/test_peaks.py
 
-# Side by side, the longest first, most with one thread: the sanitizers, training, and the GPU kernels where there is no
-# GPU. That these compile for every GPU is among the tests above.
+# Side by side, the longest first, most with one thread: the sanitizers, training, the GPU kernels where there is no
+# GPU, and mypy. That those kernels compile for every GPU is among the tests above.
 beside: $(STAMP)
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target asan thread training triton address emulated
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target asan thread training triton address emulated types
 
 training: $(STAMP)
 	@echo "== tests of data, metrics and training"

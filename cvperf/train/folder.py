@@ -95,7 +95,9 @@ class RunFolder(Observer):
         """``result.json`` and ``report.html``; ``report`` are arguments of ``report.write``."""
         if self._fabric.is_global_zero:
             write_result(self.path, result)
-            write_report(self.path, history=run.history, **report)
+            watch = self._recipe.watch
+            chosen = {"watched": watch.figure, "highest": watch.highest}
+            write_report(self.path, history=run.history, **chosen, **report)
         self._fabric.barrier()
 
 

@@ -65,6 +65,16 @@ def test_one_epoch_without_validation(tmp_path: Path) -> None:
     assert "learning rate" not in html
 
 
+def test_the_headline_names_what_the_run_watched(tmp_path: Path) -> None:
+    history = [epoch(1, ap=0.5, mask_ap50=0.8), epoch(2, ap=0.6, mask_ap50=0.7)]
+    html = written(
+        tmp_path, history=history, final={"ap": 0.4, "mask_ap50": 0.3}, watched="mask_ap50"
+    )
+    assert "best validation mask_ap50 0.8000 in epoch 1; final mask_ap50 0.3000." in plain(html)
+    line = headline([epoch(1, noise=3.0), epoch(2, noise=2.0)], {}, "noise", highest=False)
+    assert line == "2 epochs; best validation noise 2.000 in epoch 2."
+
+
 def test_regression_has_no_classes(tmp_path: Path) -> None:
     html = written(
         tmp_path, classes=(), confusion=None, mistakes=[], reliability=None,

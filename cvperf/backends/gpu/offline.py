@@ -48,7 +48,7 @@ class Compiled:
 
     @functools.cached_property
     def _usage(self) -> str:
-        return tool("cuobjdump", "--dump-resource-usage", self.cubin)
+        return tool("cuobjdump", "--dump-resource-usage", cubin=self.cubin)
 
     @property
     def registers(self) -> int:
@@ -82,7 +82,7 @@ class Compiled:
     @functools.cached_property
     def opcodes(self) -> Counter[str]:
         """Instruction -> how often it stands in the code; without its suffixes."""
-        code = tool("nvdisasm", "-c", self.cubin)
+        code = tool("nvdisasm", "--print-code", "--no-dataflow", cubin=self.cubin)
         code = self._of_function(code, "\t.section\t.text.{},")
         found = re.findall(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", code, re.M)
         return Counter(opcode.split(".")[0] for opcode in found)
@@ -98,12 +98,12 @@ class Compiled:
 
 
 @functools.lru_cache(maxsize=512)
-def tool(name: str, option: str, cubin: bytes) -> str:
+def tool(name: str, *options: str, cubin: bytes) -> str:
     """What cuobjdump or nvdisasm prints about a cubin. Half a second, and many calls share one."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [_path(name), option, file.name]
+        command = [_path(name), *options, file.name]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

@@ -36,6 +36,8 @@ def write(
     command: str,
     reliability: Reliability | None = None,
     pictures: Sequence[Scene] = (),
+    watched: str = "",
+    highest: bool = True,
 ) -> Path:
     """Write ``report.html`` into the folder of a run; it appears whole or not at all.
 
@@ -53,6 +55,8 @@ def write(
         command: what repeats the run.
         reliability: of ``cvperf.eval.Classification``, or None.
         pictures: with what a detector found in them.
+        watched: the figure that told the best epoch.
+        highest: whether more of that is better.
 
     Returns:
         The path of the page.
@@ -77,7 +81,7 @@ def write(
     html = page.get_template("training.html.j2").render(
         name=folder.resolve().name,
         date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        headline=tables.headline(history, final),
+        headline=tables.headline(history, final, watched, highest),
         plots=plots,
         calibration=calibration,
         final=tables.overall(final, classes),

@@ -10,7 +10,7 @@ from typing import Any
 from cvperf.train.report.confusion import Cell, Matrix
 
 _MAIN = ("accuracy", "map", "ap", "mae", "mse", "loss")
-"""The first of these that was measured is the headline's."""
+"""The first of these that was measured is the headline's, if what the run watched was not."""
 _LESS_IS_BETTER = ("mae", "mse", "loss")
 
 
@@ -43,25 +43,39 @@ def figure(value: float | None) -> str:
     return f"{value:,.{places}f}"
 
 
-def headline(history: Sequence[Mapping[str, Any]], final: Mapping[str, float]) -> str:
-    """The one line to read: how long, how good, and when it was best."""
+def headline(
+    history: Sequence[Mapping[str, Any]],
+    final: Mapping[str, float],
+    watched: str = "",
+    highest: bool = True,
+) -> str:
+    """The one line to read: how long, how good, and when it was best.
+
+    Args:
+        history: as :func:`~cvperf.train.report.write` takes it.
+        final: likewise.
+        watched: the figure that told the best epoch.
+        highest: whether more of that is better.
+    """
+    names = (watched, *_MAIN)
     if not history:
         parts = ["No epoch was trained"]
     else:
         parts = [f"{len(history)} epoch{'s' if len(history) > 1 else ''}"]
     part = "validation" if any(line.get("validation") for line in history) else "train"
     known = [(line["epoch"], line.get(part, {})) for line in history]
-    name = next((name for name in _MAIN if any(name in values for _, values in known)), None)
+    name = next((name for name in names if any(name in values for _, values in known)), None)
     if name is not None:
         curve = [(epoch, values[name]) for epoch, values in known if name in values]
-        sign = -1 if name in _LESS_IS_BETTER else 1
+        more = highest if name == watched else name not in _LESS_IS_BETTER
+        sign = 1 if more else -1
         finite = [(sign * value, -epoch) for epoch, value in curve if math.isfinite(value)]
         if finite:
             best, epoch = max(finite)  # the first of equals
             parts.append(f"best {part} {name} {figure(sign * best)} in epoch {-epoch}")
         else:
             parts.append(f"the {part} {name} was never a finite number")
-    main = next((name for name in _MAIN if name in final), None)
+    main = next((name for name in names if name in final), None)
     if main is not None:
         parts.append(f"final {main} {figure(final[main])}")
     return "; ".join(parts) + "."
