@@ -96,8 +96,13 @@ class RunFolder(Observer):
         if self._fabric.is_global_zero:
             write_result(self.path, result)
             watch = self._recipe.watch
-            chosen = {"watched": watch.figure, "highest": watch.highest}
-            write_report(self.path, history=run.history, **chosen, **report)
+            write_report(
+                self.path,
+                history=run.history,
+                watched=watch.figure,
+                highest=watch.highest,
+                **report,
+            )
         self._fabric.barrier()
 
 

@@ -12,7 +12,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from cvperf.errors import ArgumentError
 from cvperf.models.detection.anchors import AnchorGenerator
-from cvperf.models.detection.backbone import create_backbone, small_fpn
+from cvperf.models.detection.backbone import resnet_fpn, small_fpn
 from cvperf.models.detection.transform import Resize, Size, Target, check_targets
 from cvperf.ops import batched_nms
 
@@ -75,13 +75,7 @@ def pyramid(backbone: str, trainable_layers: int, norm: str) -> nn.Module:
         # Twice the usual channels: a place of a map is all that tells the class.
         return small_fpn(out=64, levels=levels)
     extra = LastLevelP6P7(256, 256)
-    return create_backbone(
-        backbone,
-        trainable_layers=trainable_layers,
-        extra_blocks=extra,
-        norm=norm,
-        levels=levels,
-    )
+    return resnet_fpn(backbone, trainable_layers, extra, norm, levels=levels)
 
 
 def octaves(smallest: float, levels: int) -> list[tuple[int, ...]]:

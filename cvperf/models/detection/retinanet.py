@@ -89,7 +89,7 @@ class RetinaNet(OneStage):
         small = backbone == "small"
         self.transform = Resize(**{**({"min_size": None} if small else {}), **(resize or {})})
         self.backbone = pyramid(backbone, trainable_layers, norm)
-        sizes = anchors or (octaves(16, 4) if small else octaves(32, 5))
+        sizes = anchors or (octaves(24, 4) if small else octaves(32, 5))
         self.anchor_generator = AnchorGenerator(sizes, ratios)
         head_norm = partial(nn.GroupNorm, 16) if small else None  # trained from nothing
         self.anchors = anchors_a_place(self.anchor_generator)

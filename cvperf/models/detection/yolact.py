@@ -85,7 +85,7 @@ class YOLACT(OneStage):
         small = backbone == "small"
         self.transform = Resize(**{"min_size": None if small else 550, **(resize or {})})
         self.backbone = pyramid(backbone, trainable_layers, norm)
-        sizes = anchors or (octaves(16, 4) if small else octaves(24, 5))
+        sizes = anchors or octaves(24, 4 if small else 5)
         self.anchor_generator = AnchorGenerator(sizes, ratios)
         channels = channels_of(self.backbone)
         at_each = anchors_a_place(self.anchor_generator)
