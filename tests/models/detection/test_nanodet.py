@@ -89,7 +89,7 @@ def test_a_distribution_over_strides_is_a_distance() -> None:
     # The place in row 1 and column 2 has its centre at (20, 12).
     assert boxes[0, 1, 2].tolist() == [20 - 8, 12 - 16, 20 + 24, 12 + 80]
     sides[..., :11] = 0  # all bins alike: their mean, 5 strides
-    assert _boxes(sides, 8)[0, 1, 2, 0] == 20 - 40
+    assert _boxes(sides, 8)[0, 1, 2, 0].item() == pytest.approx(20 - 40)
 
 
 def test_labels_are_cocos_ids() -> None:
