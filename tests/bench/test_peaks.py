@@ -165,8 +165,11 @@ def test_what_is_nearer_is_faster(rates: dict[tuple[str, int], dict[str, float]]
     found = rates[ISAS[-1], 1]
     levels = [op for op in found if op.startswith("copy_")]
     assert levels[-1] == "copy_memory"
+    # An ordinary store reads its line first, so three bytes move for the two that count; the stores
+    # to memory are streamed. A shared L3 of many cores can be so far away that it shows.
+    moved = {op: found[op] if op == "copy_memory" else 1.5 * found[op] for op in levels}
     for near, far in itertools.pairwise(levels):
-        assert found[near] > 0.8 * found[far], (near, far, found)
+        assert moved[near] > 0.8 * moved[far], (near, far, found)
     assert found["copy_l2"] > 1.3 * found["copy_memory"], found
 
 
